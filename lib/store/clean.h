@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LABBOOT_CLEAN_H
+#define LABBOOT_CLEAN_H
+
+#include "lib/store/reader.h"
+
+#include <stdbool.h>
+
+/* Whether the file system on a disk was unmounted, or remounted read-only, after its last write: what tells that a
+ * boot ended well (a lost connection says nothing). Reads a superblock of 1 KiB and decodes it here, with every field
+ * bounded: a disk written by a guest is hostile. */
+enum clean_state {
+    CLEAN_YES,
+    CLEAN_NO,      /* mounted, needs recovery, has errors or orphans, or its superblock is torn */
+    CLEAN_UNKNOWN, /* not a file system that this can judge */
+};
+
+struct clean_report {
+    enum clean_state state;
+    bool mounted_since; /* ext4: mounted read-write since `base` was (its mount time or count differ) */
+    char why[120];      /* "ext4: needs journal recovery": for logs and for the boot's result */
+};
+
+/* `base` may be NULL; then mounted_since is false. Fails only when a read fails. */
+int clean_check(const struct reader *disk, const struct reader *base, struct clean_report *ret,
+                struct err *e) must_check;
+
+#endif

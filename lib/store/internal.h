@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LABBOOT_STORE_INTERNAL_H
+#define LABBOOT_STORE_INTERNAL_H
+
+/* What the files of the store share among themselves. */
+
+#include "lib/store/cache.h"
+#include "lib/store/decompress.h"
+#include "lib/store/layer.h"
+#include "lib/store/store.h"
+
+#include <pthread.h>
+
+struct store {
+    char *images_dir;
+    struct cache *cache;
+    struct scratch_pool *scratch;
+    struct layers *layers;
+    /* Of `views` and of all views' refs. No other lock is taken under it, and no file touched. */
+    pthread_mutex_t lock;
+    struct view *views; /* open now */
+};
+
+/* "<images-dir>/<image uuid>", malloc'ed. */
+char *store_image_dir(const struct store *s, const struct uuid *image) must_check;
+
+#endif
