@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LABBOOT_CONF_H
+#define LABBOOT_CONF_H
+
+/* The configuration file, labboot.conf: INI, read with libinih through the one table in keys.c, which also
+ * makes the commented example and `config show`, and which the page labboot.conf(5) is tested against. */
+
+#include "lib/base/parse.h"
+#include "lib/base/strbuf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONF_LIST_MAX 16
+
+enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARNING, CONF_LOG_INFO, CONF_LOG_DEBUG };
+enum conf_mode { CONF_MODE_DHCP, CONF_MODE_PROXY, CONF_MODE_NONE };
+enum conf_default_action { CONF_ACTION_LOCAL, CONF_ACTION_RETRY };
+enum conf_on_interrupt { CONF_INTERRUPT_KEEP, CONF_INTERRUPT_DISCARD };
+enum conf_durability { CONF_DURABILITY_ALWAYS, CONF_DURABILITY_UPDATES };
+enum conf_check { CONF_CHECK_LEASE, CONF_CHECK_ARP, CONF_CHECK_NONE };
+
+struct conf {
+    struct {
+        char *state_dir;    /* absolute, as all paths here */
+        char *images_dir;   /* default: STATE/images */
+        char *overlays_dir; /* default: STATE/overlays */
+        char *run_dir;
+        char
+            *listen[CONF_LIST_MAX]; /* addresses; NULL-terminated unless full; empty list: Unix socket only */
+        uint64_t port;
+        char *unix_socket; /* default: RUN/nbd.sock */
+        uint64_t threads;  /* nbdkit's, where requests of a connection run in parallel */
+        int log_level;     /* enum conf_log_level, as the ints below are of their enums */
+    } server;
+    struct {
+        char *interface;
+        int mode;
+        struct in6_addr range_first, range_last; /* v4-mapped; all zero: no range */
+        struct in6_addr netmask, router, dns;    /* router, dns: all zero: not sent */
+        uint64_t lease_time;                     /* seconds */
+        struct in6_addr next_server;             /* all zero: the address of the interface */
+        char *tftp_root;                         /* default: STATE/tftp */
+    } network;
+    struct {
+        int default_action;
+        char *kernel_arguments;  /* appended */
+        char *console;           /* "ttyS0,115200"; "": none */
+        char *loader_bios;       /* "undionly.kpxe" */
+        char *loader_efi64;      /* "ipxe.efi" or "snponly.efi" */
+        uint64_t lease;          /* seconds a leased boot may be without I/O before it is queued again */
+        uint64_t grace, abandon; /* seconds: see boot-lifecycle */
+        int on_interrupt;
+    } boot;
+    struct {
+        uint64_t chunk_size;   /* bytes: 16K, 32K or 64K */
+        uint64_t zstd_level;   /* 1 … 19 */
+        uint64_t cache_memory; /* bytes */
+        uint64_t reserve;      /* bytes of free space never used */
+    } store;
+    struct {
+        uint64_t quota; /* bytes a disk of a boot may take; 0: no limit */
+        int durability;
+    } overlay;
+    struct {
+        int check;
+        struct ip_range admin[CONF_LIST_MAX];
+        size_t nadmin;
+    } access;
+};
+
+/* What is wrong with the file, one mistake a call: "FILE:LINE: message". */
+typedef void conf_mistake(void *ctx, const char *line);
+
+/* All defaults. *c owns its strings: conf_release. */
+int conf_defaults(struct conf *c, struct err *e) must_check;
+/* Reads PATH over the defaults. Every mistake is given to `mistake` (may be NULL); with any, fails with the
+ * first one as message (ERR_USAGE). A missing file: ERR_NOT_FOUND with "try: labboot init" or --config. */
+int conf_load(const char *path, struct conf *ret, conf_mistake *mistake, void *ctx, struct err *e) must_check;
+void conf_release(struct conf *c);
+/* $LABBOOT_CONFIG, or SYSCONFDIR/labboot/labboot.conf. */
+const char *conf_default_path(void);
+
+/* The commented example: every key with its default and its help. */
+void conf_example(struct strbuf *out);
+/* The values in force, as an INI file or as one JSON object {"section": {"key": value}}. */
+void conf_show(const struct conf *c, struct strbuf *out);
+void conf_show_json(const struct conf *c, struct strbuf *out);
+
+/* Paths that several parts use; malloc'ed. */
+char *conf_catalog_path(const struct conf *c);                        /* STATE/catalog.db */
+char *conf_overlay_dir(const struct conf *c, int64_t boot, size_t n); /* OVERLAYS/<boot>/<n> */
+
+#endif
