@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* From the lease of a boot to its end. */
+#include "catalog/internal.h"
+
+/* ---- tokens -------------------------------------------------------------------------------------------- */
+
+struct token_row {
+    int64_t boot;
+    bool superseded, too_old;
+};
+
+static int token_get(struct stmt *s, const char *token, struct token_row *ret, struct err *e)
+{
+    put_int(s, TOKEN_GRACE);
+    put_text(s, token);
+    int row = stmt_row(s, e);
+    if (row == 0)
+        return err_set(e, ERR_NOT_FOUND, "there is no boot with the token '%.*s'", TOKEN_LEN, token);
+    if (row < 0)
+        return -1;
+    ret->boot = take_int(s);
+    ret->superseded = take_bool(s);
+    ret->too_old = take_bool(s);
+    return 0;
+}
+
+static enum token_state token_state(const struct token_row *t, const struct boot *b, const char *token)
+{
+    if (b->state == BOOT_LEASED || b->state == BOOT_RUNNING)
+        return strcmp(b->token, token) == 0 ? TOKEN_ACTIVE : TOKEN_ENDED;
+    if (b->state != BOOT_QUEUED || t->too_old)
+        return TOKEN_ENDED;
+    return t->superseded ? TOKEN_SUPERSEDED : TOKEN_NEXT;
+}
+
+int boot_by_token(struct catalog *c, const char *token, struct boot *ret, enum token_state *ret_state,
+                  struct err *e)
+{
+    struct token_row t = {0};
+    struct boot b;
+    /* Open to the end: all is read from one state of the catalog. */
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_TOKEN);
+    if (token_get(s, token, &t, e) < 0 || boot_get(c, t.boot, &b, e) < 0)
+        return -1;
+    enum token_state state = token_state(&t, &b, token);
+    if (state == TOKEN_NEXT || state == TOKEN_SUPERSEDED) {
+        if (boot_resolve_token(c, token, &b, e) < 0)
+            return -1;
+        snprintf(b.token, sizeof b.token, "%s", token);
+    }
+    *ret = b;
+    *ret_state = state;
+    return 0;
+}
+
+/* ---- lease --------------------------------------------------------------------------------------------- */
+
+static int boot_of_token(struct catalog *c, const struct machine *m, const char *token, struct boot *ret,
+                         struct err *e)
+{
+    enum token_state state;
+    if (boot_by_token(c, token, ret, &state, e) < 0)
+        return -1;
+    long long id = ret->id;
+    if (!mac_equal(&ret->machine, &m->mac))
+        return err_set(e, ERR_STATE, "boot %lld is machine '%s's, not '%s's", id, ret->machine_name, m->name);
+    if (ret->state != BOOT_QUEUED)
+        return err_set(e, ERR_STATE, "boot %lld is %s%s%s", id, boot_state_name(ret->state),
+                       ret->result[0] ? ": " : "", ret->result);
+    if (state == TOKEN_ENDED)
+        return err_set(e, ERR_STATE, "the token of boot %lld was superseded more than %d minutes ago", id,
+                       TOKEN_GRACE / 60);
+    return 0;
+}
+
+static int freeze(struct catalog *c, const struct boot *b, struct err *e)
+{
+    for (size_t i = 0; i < b->nimages; i++) {
+        cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_IMAGE_ADD);
+        put_int(s, b->id);
+        put_int(s, (int64_t)i);
+        put_uuid(s, &b->images[i].image);
+        put_text(s, b->images[i].name);
+        put_nonzero(s, b->images[i].version);
+        put_int(s, b->images[i].keep);
+        if (stmt_run(s, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int set_lease(struct catalog *c, int64_t id, const char *token, const char *address, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_LEASE);
+    put_text(s, token);
+    put_text(s, address && address[0] ? address : NULL);
+    put_int(s, id);
+    return stmt_run(s, e);
+}
+
+static int check_free(struct catalog *c, const struct machine *m, struct err *e)
+{
+    struct boot b;
+    if (boot_running(c, &m->mac, &b, e) == 0)
+        return err_set(e, ERR_STATE, "boot %lld of machine '%s' is %s; try: labboot boot end %lld",
+                       (long long)b.id, m->name, boot_state_name(b.state), (long long)b.id);
+    return e->code == ERR_NOT_FOUND ? 0 : -1;
+}
+
+int boot_lease(struct catalog *c, const struct mac *machine, const char *token, const char *address,
+               struct boot *ret, struct err *e)
+{
+    struct machine m;
+    struct boot b;
+    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE];
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0 || machine_by_mac(c, machine, &m, e) < 0)
+        return -1;
+    if (!m.managed)
+        return err_set(e, ERR_STATE, "machine '%s' is not managed: it has no disks here", m.name);
+    if (check_free(c, &m, e) < 0 ||
+        (token ? boot_of_token(c, &m, token, &b, e) : boot_next_row(c, &m.mac, &b, e)) < 0 ||
+        boot_check(c, &b, e) < 0)
+        return -1;
+    snprintf(actor, sizeof actor, "machine %s", mac_format(&m.mac, mac));
+    if (freeze(c, &b, e) < 0 || set_lease(c, b.id, token, address, e) < 0 ||
+        boot_move(c, actor, &b, BOOT_LEASED, NULL, e) < 0 || boot_get(c, b.id, &b, e) < 0 ||
+        tx_commit(&tx, e) < 0)
+        return -1;
+    *ret = b;
+    return 0;
+}
+
+/* ---- running ------------------------------------------------------------------------------------------- */
+
+int boot_start(struct catalog *c, int64_t id, struct err *e)
+{
+    struct boot b;
+    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE];
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0)
+        return -1;
+    if (b.state != BOOT_LEASED)
+        return 0;
+    snprintf(actor, sizeof actor, "machine %s", mac_format(&b.machine, mac));
+    if (boot_move(c, actor, &b, BOOT_RUNNING, NULL, e) < 0)
+        return -1;
+    return tx_commit(&tx, e);
+}
+
+static int run_with_id(struct catalog *c, enum statement which, int64_t id, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, which);
+    put_int(s, id);
+    return stmt_run(s, e);
+}
+
+int boot_requeue(struct catalog *c, int64_t id, const char *why, struct err *e)
+{
+    struct boot b;
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0 ||
+        boot_move(c, "server", &b, BOOT_QUEUED, why, e) < 0 || run_with_id(c, SQL_BOOT_UNLEASE, id, e) < 0 ||
+        run_with_id(c, SQL_BOOT_IMAGES_REMOVE, id, e) < 0)
+        return -1;
+    return tx_commit(&tx, e);
+}
+
+int boot_set_disconnected(struct catalog *c, int64_t id, int64_t when, struct err *e)
+{
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_DISCONNECTED);
+    put_int(s, when);
+    put_int(s, id);
+    if (stmt_run(s, e) < 0)
+        return -1;
+    if (db_changes(c) == 0)
+        return err_set(e, ERR_NOT_FOUND, "there is no boot %lld", (long long)id);
+    return tx_commit(&tx, e);
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------- */
+
+int boot_end(struct catalog *c, const char *actor, int64_t id, enum boot_state to, const char *why,
+             struct err *e)
+{
+    struct boot b;
+    if (to != BOOT_COMMITTING && to != BOOT_DISCARDED && to != BOOT_INTERRUPTED)
+        return err_set(e, ERR_STATE, "a boot does not end as %s", boot_state_name(to));
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0 || boot_move(c, actor, &b, to, why, e) < 0)
+        return -1;
+    return tx_commit(&tx, e);
+}
+
+static int set_result(struct catalog *c, const struct boot *b, const struct version_new *v, struct err *e)
+{
+    char uuid[UUID_TEXT_SIZE];
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_IMAGE_RESULT);
+    put_nonzero(s, v->version);
+    put_int(s, b->id);
+    put_uuid(s, &v->image);
+    if (stmt_run(s, e) < 0)
+        return -1;
+    if (db_changes(c) == 0)
+        return err_set(e, ERR_STATE, "image %s is none of boot %lld", uuid_to_text(&v->image, uuid),
+                       (long long)b->id);
+    return 0;
+}
+
+/* Sets *branched when the head moved on since; only else it becomes the head. */
+static int publish_one(struct catalog *c, const struct boot *b, const struct version_new *v, bool *branched,
+                       struct err *e)
+{
+    struct image image;
+    if (image_by_uuid(c, &v->image, &image, e) < 0 || set_result(c, b, v, e) < 0)
+        return -1;
+    if (version_insert(c, v, b->id, e) < 0)
+        return err_wrap(e, "image '%s/%s'", image.owner, image.name);
+    if (image.head == v->parent)
+        return image_head_set(c, &v->image, v->version, e);
+    *branched = true;
+    return 0;
+}
+
+int boot_publish(struct catalog *c, int64_t id, const struct version_new *versions, size_t count,
+                 enum boot_state *ret, struct err *e)
+{
+    struct boot b;
+    bool branched = false;
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0)
+        return -1;
+    if (b.state != BOOT_COMMITTING)
+        return err_set(e, ERR_STATE, "boot %lld is %s, not committing", (long long)id,
+                       boot_state_name(b.state));
+    for (size_t i = 0; i < count; i++) {
+        if (publish_one(c, &b, &versions[i], &branched, e) < 0)
+            return -1;
+    }
+    enum boot_state to = branched ? BOOT_BRANCHED : BOOT_COMMITTED;
+    if (boot_move(c, "server", &b, to, NULL, e) < 0 || tx_commit(&tx, e) < 0)
+        return -1;
+    *ret = to;
+    return 0;
+}

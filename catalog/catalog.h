@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LABBOOT_CATALOG_H
+#define LABBOOT_CATALOG_H
+
+/* The catalog: one SQLite database, <state-dir>/catalog.db, with every entity of the data model. schema.sql is its
+ * manual. One `struct catalog` is one connection; it is not thread-safe: a thread at a time (the plugin guards its one
+ * with a mutex). Every function that changes something is one IMMEDIATE transaction, with its events in it, and
+ * happens whole or not at all. "database is locked" reaches a caller only after the busy timeout (ERR_FAILED).
+ *
+ * Times are seconds since 1970, 0 for never. Texts in structures are NUL-terminated and were checked when they came
+ * in. `actor` is who does it, for the event trail: "root", "alice", "server", "machine 52:54:…". */
+
+#include "lib/base/hwid.h"
+#include "lib/base/parse.h"
+#include "lib/store/format.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct catalog;
+
+#define NAME_SIZE (NAME_MAX_LEN + 1)
+#define TOKEN_LEN 16 /* letters and digits, at least one letter */
+#define TOKEN_SIZE (TOKEN_LEN + 1)
+#define TEXT_SIZE 200 /* a boot's result, a kernel's release */
+
+/* Makes the file with the newest schema (mode 0640), or migrates an older one forward after a backup
+ * (catalog.db.before-N). Repeatable. A newer schema than this program's is refused. */
+int catalog_create(const char *path, struct err *e) must_check;
+enum catalog_durability { CATALOG_FULL, CATALOG_NORMAL }; /* synchronous= ; NORMAL is for the dhcp hook */
+/* Opens an existing catalog of exactly this program's schema, WAL, foreign keys on. Missing: ERR_NOT_FOUND, with
+ * "try: labboot init". */
+int catalog_open(const char *path, enum catalog_durability durability, struct catalog **ret,
+                 struct err *e) must_check;
+void catalog_close(struct catalog *c); /* NULL is fine */
+/* Changes whenever another connection committed something: PRAGMA data_version. */
+int catalog_data_version(struct catalog *c, uint64_t *ret, struct err *e) must_check;
+
+/* ---- users ------------------------------------------------------------------------------------------------- */
+int user_add(struct catalog *c, const char *actor, const char *username, const char *name, const char *email,
+             const char *role, struct err *e) must_check;
+
+/* ---- machines ---------------------------------------------------------------------------------------------- */
+struct machine {
+    struct mac mac; /* the first one: the machine's key */
+    char name[NAME_SIZE];
+    char architecture[8]; /* "x86_64", "Arm64", "unknown" */
+    bool managed;
+};
+
+struct machine_new {
+    struct mac mac;
+    const struct mac *more; /* further MACs */
+    size_t nmore;
+    const char *name;         /* NULL: "machine-" and the MAC's digits */
+    const char *architecture; /* NULL: "x86_64" */
+    bool managed;
+    const struct uuid *default_setup; /* NULL: none */
+};
+/* Existing name or MAC: ERR_STATE. Its script is wanted from then on. */
+int machine_add(struct catalog *c, const char *actor, const struct machine_new *m, struct err *e) must_check;
+/* By name or any of its MACs in any spelling. ERR_NOT_FOUND (also for a text that is neither: ERR_USAGE). */
+int machine_find(struct catalog *c, const char *text, struct machine *ret, struct err *e) must_check;
+int machine_by_mac(struct catalog *c, const struct mac *any, struct machine *ret, struct err *e) must_check;
+/* All machines, by name; *ret is malloc'ed. */
+int machines_all(struct catalog *c, struct machine **ret, size_t *ret_count, struct err *e) must_check;
+/* All MACs of a machine, the first one first; *ret is malloc'ed. */
+int machine_macs(struct catalog *c, const struct mac *machine, struct mac **ret, size_t *ret_count,
+                 struct err *e) must_check;
+
+/* ---- addresses --------------------------------------------------------------------------------------------- */
+/* The stable address of every MAC of managed machines that has none gets one from [first, last] (IPv4, v4-mapped),
+ * skipping those in use; the assignments stay for good. A range that is too small: ERR_STATE. */
+int address_assign_all(struct catalog *c, const struct in6_addr *first, const struct in6_addr *last,
+                       struct err *e) must_check;
+/* For each MAC with an address, in the order of addresses. The callback may not use c. */
+int address_each(struct catalog *c,
+                 int (*each)(void *ctx, const struct mac *mac, const struct in6_addr *address,
+                             const char *machine_name, struct err *e),
+                 void *ctx, struct err *e) must_check;
+int address_of_mac(struct catalog *c, const struct mac *mac, struct in6_addr *ret, struct err *e) must_check;
+/* The machine that an address is assigned to, or that has a live lease on it. ERR_NOT_FOUND. */
+int machine_by_address(struct catalog *c, const struct in6_addr *address, struct machine *ret,
+                       struct err *e) must_check;
+/* A lease from dnsmasq: `expires` 0 = infinite. The same lease again is no event (dnsmasq replays all at SIGHUP). A
+ * MAC that no machine has is recorded too (an admin wants to see it), without effect on access. */
+int lease_record(struct catalog *c, const struct mac *mac, const struct in6_addr *address, int64_t expires,
+                 struct err *e) must_check;
+int lease_remove(struct catalog *c, const struct mac *mac, const struct in6_addr *address,
+                 struct err *e) must_check;
+
+/* ---- images and versions ----------------------------------------------------------------------------------- */
+struct image {
+    struct uuid uuid;
+    char name[NAME_SIZE], owner[NAME_SIZE];
+    char type[12];         /* "boot", "system", "user", "temporal", "machine" */
+    char compression[8];   /* "none", "zstd", "gzip" */
+    char file_type[8];     /* "raw", "qcow2" */
+    char filesystem[8];    /* "fat32", "ext4", "raw" */
+    uint64_t head;         /* what `latest` means; 0: no version yet */
+    uint64_t last_version; /* the highest ever */
+};
+/* NAME (of `owner` first, else unique among all, else ERR_STATE naming the owners), OWNER/NAME or a UUID.
+ * `owner` may be NULL. */
+int image_find(struct catalog *c, const char *text, const char *owner, struct image *ret,
+               struct err *e) must_check;
+int image_by_uuid(struct catalog *c, const struct uuid *uuid, struct image *ret, struct err *e) must_check;
+/* All images, by owner and name; *ret is malloc'ed. */
+int images_all(struct catalog *c, struct image **ret, size_t *ret_count, struct err *e) must_check;
+/* Splits IMAGE[@VERSION|@latest] and finds both; without @ or with @latest the head. *ret_version is an existing
+ * version, damaged or not. */
+int image_version_find(struct catalog *c, const char *text, const char *owner, struct image *ret,
+                       uint64_t *ret_version, struct err *e) must_check;
+
+struct version_new {
+    struct uuid image;
+    uint64_t version;
+    uint64_t parent; /* 0: none */
+    struct uuid layer;
+    uint64_t virtual_size, stored_size; /* bytes */
+    uint8_t checksum[CHECKSUM_SIZE];
+    const char *kernel;  /* release of the kernel inside ("6.1.0-37-cloud-amd64"); NULL: none that can boot */
+    const char *comment; /* NULL: none */
+};
+/* Publishes an imported version: the image's row too when `create` is not NULL (its uuid, name, owner, type,
+ * compression, file_type and filesystem are taken; an existing OWNER/NAME: ERR_STATE). It becomes the head. Scripts of
+ * machines for which `latest` changed are wanted. The layer's file is there already. */
+int version_publish(struct catalog *c, const char *actor, const struct image *create,
+                    const struct version_new *v, struct err *e) must_check;
+/* max(now, highest ever of this image + 1, at_least). */
+int version_choose(struct catalog *c, const struct uuid *image, uint64_t at_least, uint64_t *ret,
+                   struct err *e) must_check;
+bool version_exists(struct catalog *c, const struct uuid *image, uint64_t version);
+/* Marks it damaged (an event the first time): refused for new boots. */
+int version_mark_damaged(struct catalog *c, const struct uuid *image, uint64_t version, const char *why,
+                         struct err *e) must_check;
+
+/* ---- setups ------------------------------------------------------------------------------------------------ */
+struct setup_image {
+    struct uuid image;
+    uint64_t version; /* 0: latest */
+    bool update;
+};
+#define SETUP_IMAGES_MAX 16
+/* The first image is the root disk. Two images of one name, or one image twice: ERR_STATE. ret: its UUID. */
+int setup_create(struct catalog *c, const char *actor, const char *name, const char *owner,
+                 const struct setup_image *images, size_t count, struct uuid *ret, struct err *e) must_check;
+/* By NAME (as image_find), OWNER/NAME or UUID. */
+int setup_find(struct catalog *c, const char *text, const char *owner, struct uuid *ret, char name[NAME_SIZE],
+               struct err *e) must_check;
+
+/* ---- boots (boot-lifecycle) ----------------------------------------------------------------------------------- */
+enum boot_state {
+    BOOT_QUEUED,
+    BOOT_LEASED,
+    BOOT_RUNNING,
+    BOOT_COMMITTING,
+    BOOT_COMMITTED,
+    BOOT_BRANCHED,
+    BOOT_DISCARDED,
+    BOOT_INTERRUPTED,
+    BOOT_CANCELLED,
+};
+const char *boot_state_name(enum boot_state s); /* "queued", … as in the catalog and in JSON */
+
+struct boot_image {
+    struct uuid image;
+    char name[NAME_SIZE];
+    char type[12], compression[8];
+    uint64_t version; /* the base */
+    bool keep;        /* its overlay is to be committed: boot's Update, or frozen Update, or type user */
+    uint64_t result;  /* the version made of it, 0: none */
+};
+
+struct boot {
+    int64_t id;
+    struct mac machine;
+    char machine_name[NAME_SIZE];
+    enum boot_state state;
+    bool update, keep; /* keep: any of the images is */
+    bool from_default; /* made from the machine's default setup */
+    struct uuid setup;
+    char setup_name[NAME_SIZE];
+    char token[TOKEN_SIZE]; /* the one it was leased by or would be now; "" when it has none */
+    unsigned attempts;
+    int64_t queued, leased, started, disconnected, ended;
+    char address[IP_TEXT_SIZE]; /* the peer that leased it, "" for a Unix socket */
+    char result[TEXT_SIZE];     /* why it ended */
+    size_t nimages;
+    struct boot_image images[SETUP_IMAGES_MAX];
+};
+
+/* Unmanaged machine, a setup with a damaged version: ERR_STATE. *ret_warning (may be NULL, at least TEXT_SIZE bytes): ""
+ * or one line: a root without kernel, an update of a pegged setup, a second update of the same image queued. */
+int boot_queue(struct catalog *c, const char *actor, const struct mac *machine, const struct uuid *setup,
+               bool update, const char *comment, int64_t *ret_id, char *ret_warning,
+               struct err *e) must_check;
+/* Only queued ones (ERR_STATE: "…; try: labboot boot end B"). */
+int boot_cancel(struct catalog *c, const char *actor, int64_t id, struct err *e) must_check;
+int boot_get(struct catalog *c, int64_t id, struct boot *ret, struct err *e) must_check;
+/* The machine's leased or running boot. ERR_NOT_FOUND. */
+int boot_running(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
+/* Its running boot, or else the one that ended last. ERR_NOT_FOUND. */
+int boot_last(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
+/* The head of its queue, or what its default setup gives (a row is made for it when there is none yet), `latest`
+ * resolved now. ERR_NOT_FOUND: none. */
+int boot_next(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
+
+enum token_state {
+    TOKEN_NEXT,       /* its boot is queued, and this is the token of the script now */
+    TOKEN_SUPERSEDED, /* its boot is queued, within the 10 minutes */
+    TOKEN_ACTIVE,     /* its boot is leased or running by this token */
+    TOKEN_ENDED,      /* everything else: see the boot's state and result */
+};
+/* For a queued boot the images are those that the token stands for. Unknown: ERR_NOT_FOUND. */
+int boot_by_token(struct catalog *c, const char *token, struct boot *ret, enum token_state *ret_state,
+                  struct err *e) must_check;
+
+/* Leases, in one IMMEDIATE transaction: the boot of `token`, or without (NULL) the machine's next one. The versions
+ * are frozen here. ERR_STATE when the machine has a leased or running boot (end it first), when the token's boot is no
+ * longer queued or the token too old, when a version is damaged; ERR_NOT_FOUND when there is nothing to boot. */
+int boot_lease(struct catalog *c, const struct mac *machine, const char *token, const char *address,
+               struct boot *ret, struct err *e) must_check;
+/* leased -> running; other states are left. Its machine's script is wanted (the waiting one, when it keeps). */
+int boot_start(struct catalog *c, int64_t id, struct err *e) must_check;
+/* leased -> queued, at the head, attempts + 1. */
+int boot_requeue(struct catalog *c, int64_t id, const char *why, struct err *e) must_check;
+/* When the last connection went; 0: one is there again. No event. */
+int boot_set_disconnected(struct catalog *c, int64_t id, int64_t when, struct err *e) must_check;
+/* leased|running|interrupted -> COMMITTING, and leased|running|committing|interrupted -> DISCARDED or INTERRUPTED. `why`
+ * is the boot's result and stands in the event. ERR_STATE for any other edge. Renders again. */
+int boot_end(struct catalog *c, const char *actor, int64_t id, enum boot_state to, const char *why,
+             struct err *e) must_check;
+/* committing -> committed, or branched when for any version its image's head was not its parent: one transaction that
+ * makes all rows, moves heads, and ends the boot. *ret: the state. */
+int boot_publish(struct catalog *c, int64_t id, const struct version_new *versions, size_t count,
+                 enum boot_state *ret, struct err *e) must_check;
+/* All boots in this state, oldest first; *ret is malloc'ed. */
+int boots_in_state(struct catalog *c, enum boot_state state, struct boot **ret, size_t *ret_count,
+                   struct err *e) must_check;
+
+/* ---- the scripts that machines fetch ---------------------------------------------------------------------------- */
+enum script_kind {
+    SCRIPT_LOCAL, /* unmanaged, or nothing to boot: local disk, or as [boot] default-action says */
+    SCRIPT_BOOT,  /* the next boot, with its token */
+    SCRIPT_WAIT,  /* a boot with something to keep is leased, running or committing */
+};
+struct script_job {
+    struct machine machine;
+    enum script_kind kind;
+    struct boot
+        boot; /* WAIT: the running one; BOOT: the next, its token and versions as they must be rendered */
+    char kernel[TEXT_SIZE]; /* BOOT: the release that the root version's row names, "" when it has none */
+    uint64_t generation;    /* script_wanted when it was read */
+};
+/* The first machine whose script is not the one wanted. In its transaction: a new token is made when boot or versions
+ * differ from the newest one's (which is then superseded). ERR_NOT_FOUND: all scripts are right. */
+int script_next(struct catalog *c, struct script_job *ret, struct err *e) must_check;
+int script_done(struct catalog *c, const struct script_job *job, struct err *e) must_check;
+/* Wants all scripts again (a change of the configuration). */
+int script_want_all(struct catalog *c, struct err *e) must_check;
+/* Records that a machine fetched the waiting script of boot `id` from the address leased to it: a request "reset" for
+ * the server. Repeats while one is pending are no-ops. An address that is another machine's, or a boot that is not
+ * leased or running: ERR_STATE. */
+int script_waiting_fetched(struct catalog *c, int64_t id, const struct in6_addr *address,
+                           struct err *e) must_check;
+
+/* ---- requests to the running server ----------------------------------------------------------------------------- */
+enum request_kind { REQUEST_END, REQUEST_COMMIT, REQUEST_DISCARD, REQUEST_RESET };
+struct request {
+    int64_t id;
+    enum request_kind kind;
+    int64_t boot; /* 0: none */
+    char actor[NAME_SIZE];
+    bool answered;
+    enum errc code; /* 0: done */
+    char answer[400];
+};
+int request_add(struct catalog *c, const char *actor, enum request_kind kind, int64_t boot, int64_t *ret,
+                struct err *e) must_check;
+/* The oldest that is neither taken nor answered, which is taken thereby. ERR_NOT_FOUND. */
+int request_take(struct catalog *c, struct request *ret, struct err *e) must_check;
+/* The same of one boot, but for discards: what a server that died in the boot's commit had been asked. */
+int request_take_of_boot(struct catalog *c, int64_t boot, struct request *ret, struct err *e) must_check;
+/* code 0: done. */
+int request_answer(struct catalog *c, int64_t id, int code, const char *answer, struct err *e) must_check;
+int request_get(struct catalog *c, int64_t id, struct request *ret, struct err *e) must_check;
+/* At the server's start: those that a dead server had taken are answered where their boot has ended, and else
+ * are to be taken again. */
+int request_untake_all(struct catalog *c, struct err *e) must_check;
+
+/* ---- the event trail --------------------------------------------------------------------------------------------- */
+/* For what is no change of a row: a refused export, a TFTP fetch of an unknown name. object: "machine 52:54:…". */
+int event_add(struct catalog *c, const char *actor, const char *what, const char *object, const char *detail,
+              struct err *e) must_check;
+
+/* A file that dnsmasq sent by TFTP, as an event of the machine that has the address (or of the address). The same file
+ * to the same machine within a minute is one event: loops of retries would else fill the trail. */
+int tftp_record(struct catalog *c, const struct in6_addr *address, const char *path,
+                struct err *e) must_check;
+
+#endif

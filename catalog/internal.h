@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LABBOOT_CATALOG_INTERNAL_H
+#define LABBOOT_CATALOG_INTERNAL_H
+
+/* What the files of catalog/ share beside the wrapper. All of it runs inside the caller's transaction. */
+
+#include "catalog/db.h"
+
+#define OBJECT_SIZE 160 /* "image OWNER/NAME@VERSION" */
+#define TOKEN_GRACE 600 /* seconds that a superseded token stays good */
+
+/* ---- event.c */
+struct event {
+    const char *actor, *what, *object, *detail; /* detail NULL: none */
+    const struct mac *machine;                  /* the machine that it is about; NULL: none */
+};
+int event_write(struct catalog *c, const struct event *ev, struct err *e) must_check;
+
+/* ---- user.c */
+int user_check(struct catalog *c, const char *username, struct err *e) must_check; /* ERR_NOT_FOUND */
+
+/* ---- image.c: NAME (of `owner` first, else unique), OWNER/NAME or UUID of images and setups */
+struct named {
+    const char *what;                          /* "image", "setup" */
+    enum statement by_uuid, by_owner, by_name; /* columns: uuid, name, owner */
+};
+struct found {
+    struct uuid uuid;
+    char name[NAME_SIZE], owner[NAME_SIZE];
+};
+int named_find(struct catalog *c, const struct named *n, const char *text, const char *owner,
+               struct found *ret, struct err *e) must_check;
+/* "debian-lab, version 1795460000, is damaged": ERR_STATE; no such version: ERR_NOT_FOUND. */
+int version_check_good(struct catalog *c, const struct uuid *image, uint64_t version,
+                       struct err *e) must_check;
+/* "" when the version has none. */
+int version_kernel(struct catalog *c, const struct uuid *image, uint64_t version, char ret[TEXT_SIZE],
+                   struct err *e) must_check;
+/* Makes the row of a version and raises last_version; the head stays. `boot` 0: imported. */
+int version_insert(struct catalog *c, const struct version_new *v, int64_t boot, struct err *e) must_check;
+int image_head_set(struct catalog *c, const struct uuid *image, uint64_t version, struct err *e) must_check;
+
+/* ---- boot.c */
+extern const bool boot_edges[BOOT_CANCELLED + 1][BOOT_CANCELLED + 1]; /* [from][to] */
+/* The one place where a boot's state changes, with its event; `why` NULL: the result stays. ERR_STATE when
+ * there is no such edge. b was read in this transaction. */
+int boot_move(struct catalog *c, const char *actor, struct boot *b, enum boot_state to, const char *why,
+              struct err *e) must_check;
+/* The next boot, with its images, of a statement with the columns of SQL_BOOT; 1: there is one, 0: none. The
+ * statement stays open meanwhile, so that all is read from one state of the catalog. */
+int boot_take(struct catalog *c, struct stmt *s, struct boot *ret, struct err *e) must_check;
+/* Images of a queued boot as its setup has them now, `latest` resolved; version 0 where there is none. */
+int boot_resolve(struct catalog *c, struct boot *b, struct err *e) must_check;
+/* Images of a queued boot as a token has them. */
+int boot_resolve_token(struct catalog *c, const char *token, struct boot *b, struct err *e) must_check;
+/* All its images have versions that are there and not damaged: else ERR_STATE. */
+int boot_check(struct catalog *c, const struct boot *b, struct err *e) must_check;
+/* boot_next without a transaction of its own. */
+int boot_next_row(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
+
+/* ---- machine.c: the columns mac, name, architecture, managed */
+void machine_take(struct stmt *s, struct machine *ret);
+void machine_object(const struct mac *m, char ret[OBJECT_SIZE]); /* "machine 52:54:…" */
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LABBOOT_QUERY_H
+#define LABBOOT_QUERY_H
+
+/* What list and show commands print. Each query has two statements: rows for people, and one JSON value made by
+ * SQLite's json functions with the field names of the data model. */
+
+#include "catalog/catalog.h"
+
+enum query {
+    QUERY_USERS,    /* all users */
+    QUERY_MACHINES, /* all machines */
+    QUERY_MACHINE,  /* one: argument its (first) MAC as mac_format gives it */
+    QUERY_IMAGES,   /* all images */
+    QUERY_IMAGE,    /* one: argument its UUID */
+    QUERY_VERSIONS, /* versions of one image, newest first: argument its UUID */
+    QUERY_SETUPS,   /* all setups */
+    QUERY_SETUP,    /* one: argument its UUID */
+    QUERY_BOOTS,    /* the newest 100 boots; argument a machine's MAC, or "" for all */
+    QUERY_BOOT,     /* one: argument its id */
+    QUERY_STATUS,   /* machines with state, boot, versions, address */
+};
+
+/* `columns` are the headings (in capitals, for people), `cells` texts, NULL for none. Called once with cells == NULL
+ * before the first row. */
+typedef int query_row(void *ctx, int count, const char *const *columns, const char *const *cells,
+                      struct err *e);
+
+/* `argument` may be NULL where the query takes none. A show query without a row: ERR_NOT_FOUND. */
+int query_rows(struct catalog *c, enum query q, const char *argument, query_row *row, void *ctx,
+               struct err *e) must_check;
+/* What the running server knows of a boot and the catalog does not: in bytes. */
+struct boot_counters {
+    int64_t boot;
+    uint64_t bytes_read, bytes_written; /* since the server has it */
+    uint64_t overlay;                   /* that its overlays take on the server */
+};
+/* For QUERY_STATUS of this connection; they replace those given before. */
+int query_set_counters(struct catalog *c, const struct boot_counters *list, size_t count,
+                       struct err *e) must_check;
+/* One JSON value: an array for lists, an object for one. *ret is malloc'ed. */
+int query_json(struct catalog *c, enum query q, const char *argument, char **ret, struct err *e) must_check;
+
+#endif

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "catalog/statements.h"
+
+/* clang-format off */
+
+#define MACHINE_OF_MAC "(SELECT machine FROM machine_mac WHERE mac = ?)"
+#define MACHINE "SELECT m.mac, m.name, m.architecture, m.managed FROM machine m "
+#define IMAGE                                                                                                         \
+    "SELECT uuid, name, owner, type, compression, file_type, filesystem, head, last_version FROM image "
+#define IMAGE_NAMED "SELECT uuid, name, owner FROM image WHERE type <> 'machine' AND "
+#define SETUP_NAMED "SELECT uuid, name, owner FROM setup WHERE "
+
+/* What boot_take reads. */
+#define BOOT                                                                                                          \
+    "SELECT b.id, b.machine, m.name, b.state, b.updates, b.origin = 'default', b.setup, b.setup_name, "               \
+    "  CASE b.state WHEN 'queued' THEN (SELECT token FROM token WHERE boot = b.id AND superseded IS NULL) "           \
+    "    ELSE b.token END, "                                                                                          \
+    "  b.attempts, b.queued, b.leased, b.started, b.disconnected, b.ended, b.address, b.result "                      \
+    "FROM boot b JOIN machine m ON m.mac = b.machine "
+
+/* Lists and shows: one JSON value out of a view of views.sql. */
+#define JSON_LIST(view, order) "SELECT json_group_array(json(json)) FROM (SELECT json FROM " view " ORDER BY " order ")"
+#define JSON_ONE(view, key) "SELECT json FROM " view " WHERE " key " = ?"
+
+const char *const statement_sql[SQL_COUNT] = {
+    /* ---- the file */
+    [SQL_BEGIN] = "BEGIN IMMEDIATE",
+    [SQL_COMMIT] = "COMMIT",
+    [SQL_ROLLBACK] = "ROLLBACK",
+    [SQL_APPLICATION_ID] = "PRAGMA application_id",
+    [SQL_USER_VERSION] = "PRAGMA user_version",
+    [SQL_DATA_VERSION] = "PRAGMA data_version",
+    [SQL_OBJECTS] = "SELECT count(*) FROM sqlite_schema",
+    [SQL_BACKUP] = "VACUUM INTO ?",
+
+    /* ---- events */
+    [SQL_EVENT_ADD] = "INSERT INTO event (at, actor, what, object, detail, machine) VALUES (now(), ?, ?, ?, ?, ?)",
+
+    /* The last thousand events are enough to look through for what is a minute old at most. */
+    [SQL_TFTP_RECENT] =
+        "SELECT 1 FROM event WHERE machine IS ? AND id > (SELECT max(id) - 1000 FROM event) AND what = 'tftp' "
+        "AND object = ? AND detail = ? AND at > now() - 60 LIMIT 1",
+
+    /* ---- users */
+    [SQL_USER_EXISTS] = "SELECT 1 FROM user WHERE username = ?",
+    [SQL_USER_EMAIL_EXISTS] = "SELECT 1 FROM user WHERE email = ?",
+    [SQL_USER_ADD] = "INSERT INTO user (username, name, email, role) VALUES (?, ?, ?, ?)",
+
+    /* ---- machines */
+    [SQL_MACHINE_BY_MAC] = MACHINE "WHERE m.mac = " MACHINE_OF_MAC,
+    [SQL_MACHINE_BY_NAME] = MACHINE "WHERE m.name = ?",
+    [SQL_MACHINES] = MACHINE "ORDER BY m.name",
+    [SQL_MACHINE_MACS] =
+        "SELECT mac FROM machine_mac WHERE machine = " MACHINE_OF_MAC " ORDER BY position",
+    [SQL_MACHINE_ADD] =
+        "INSERT INTO machine (mac, name, architecture, managed, default_setup) VALUES (?, ?, ?, ?, ?)",
+    [SQL_MACHINE_MAC_ADD] = "INSERT INTO machine_mac (mac, machine, position) VALUES (?, ?, ?)",
+    [SQL_MACHINE_DEFAULT] = "SELECT default_setup FROM machine WHERE mac = ? AND default_setup IS NOT NULL",
+
+    /* ---- addresses */
+    [SQL_ADDRESS_MISSING] =
+        "SELECT mm.mac FROM machine_mac mm JOIN machine m ON m.mac = mm.machine "
+        "WHERE m.managed AND mm.mac NOT IN (SELECT mac FROM address) ORDER BY mm.rowid LIMIT 1",
+    [SQL_ADDRESS_TAKEN] =
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM address WHERE address = ?1) "
+        "OR EXISTS (SELECT 1 FROM lease WHERE address = ?1 AND mac <> ?2 AND (expires = 0 OR expires > now()))",
+    [SQL_ADDRESS_ADD] = "INSERT INTO address (mac, address) VALUES (?, ?)",
+    [SQL_ADDRESSES] =
+        "SELECT a.mac, a.address, m.name FROM address a JOIN machine_mac mm ON mm.mac = a.mac "
+        "JOIN machine m ON m.mac = mm.machine ORDER BY a.address",
+    [SQL_ADDRESS_OF_MAC] = "SELECT address FROM address WHERE mac = ?",
+    /* The assignment is ours, so it wins over what a DHCP server says. */
+    [SQL_MACHINE_BY_ADDRESS] =
+        "SELECT mac, name, architecture, managed FROM ("
+        "  SELECT m.*, 0 AS preference FROM address a JOIN machine_mac mm ON mm.mac = a.mac "
+        "    JOIN machine m ON m.mac = mm.machine WHERE a.address = ?1 "
+        "  UNION ALL "
+        "  SELECT m.*, 1 FROM lease l JOIN machine_mac mm ON mm.mac = l.mac JOIN machine m ON m.mac = mm.machine "
+        "    WHERE l.address = ?1 AND (l.expires = 0 OR l.expires > now())) "
+        "ORDER BY preference LIMIT 1",
+    [SQL_LEASE_LIVE] =
+        "SELECT 1 FROM lease WHERE mac = ? AND address = ? AND (expires = 0 OR expires > now())",
+    [SQL_LEASE_SET] = "INSERT OR REPLACE INTO lease (mac, address, expires) VALUES (?, ?, ?)",
+    [SQL_LEASE_REMOVE] = "DELETE FROM lease WHERE mac = ? AND address = ?",
+
+    /* ---- images and versions */
+    [SQL_IMAGE_NAMED_BY_UUID] = "SELECT uuid, name, owner FROM image WHERE uuid = ?",
+    [SQL_IMAGE_NAMED_BY_OWNER] = IMAGE_NAMED "owner = ? AND name = ?",
+    [SQL_IMAGE_NAMED_BY_NAME] = IMAGE_NAMED "name = ? ORDER BY owner",
+    [SQL_IMAGE] = IMAGE "WHERE uuid = ?",
+    [SQL_IMAGES] = IMAGE "ORDER BY owner, name",
+    [SQL_IMAGE_ADD] =
+        "INSERT INTO image (uuid, name, owner, type, compression, file_type, filesystem) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    [SQL_IMAGE_HEAD_SET] = "UPDATE image SET head = ? WHERE uuid = ?",
+    [SQL_IMAGE_LAST_RAISE] = "UPDATE image SET last_version = max(last_version, ?) WHERE uuid = ?",
+    [SQL_VERSION_DAMAGED] = "SELECT state = 'damaged' FROM version WHERE image = ? AND number = ?",
+    [SQL_VERSION_KERNEL] = "SELECT kernel FROM version WHERE image = ? AND number = ?",
+    [SQL_VERSION_CHOOSE] = "SELECT max(now(), last_version + 1) FROM image WHERE uuid = ?",
+    [SQL_VERSION_ADD] =
+        "INSERT INTO version (image, number, parent, layer, virtual_size, stored_size, checksum, kernel, comment, boot, "
+        "  made) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+    [SQL_VERSION_DAMAGE] = "UPDATE version SET state = 'damaged', damage = ? WHERE image = ? AND number = ?",
+
+    /* ---- setups */
+    [SQL_SETUP_NAMED_BY_UUID] = SETUP_NAMED "uuid = ?",
+    [SQL_SETUP_NAMED_BY_OWNER] = SETUP_NAMED "owner = ? AND name = ?",
+    [SQL_SETUP_NAMED_BY_NAME] = SETUP_NAMED "name = ? ORDER BY owner",
+    [SQL_SETUP_ADD] = "INSERT INTO setup (uuid, name, owner) VALUES (?, ?, ?)",
+    [SQL_SETUP_IMAGE_ADD] =
+        "INSERT INTO setup_image (setup, position, image, version, updates) VALUES (?, ?, ?, ?, ?)",
+
+    /* ---- images of a boot: what images_take reads; the first parameter says whether the boot is an update */
+    [SQL_SETUP_IMAGES] =
+        "SELECT i.uuid, i.name, i.type, i.compression, coalesce(s.version, i.head), "
+        "  ?1 OR s.updates OR i.type = 'user', NULL "
+        "FROM setup_image s JOIN image i ON i.uuid = s.image WHERE s.setup = ?2 ORDER BY s.position",
+    [SQL_TOKEN_IMAGES] =
+        "SELECT i.uuid, i.name, i.type, i.compression, t.version, t.keep, NULL "
+        "FROM token_image t JOIN image i ON i.uuid = t.image WHERE t.token = ? ORDER BY t.position",
+    [SQL_BOOT_IMAGES] =
+        "SELECT b.image, b.name, i.type, i.compression, b.version, b.keep, b.result "
+        "FROM boot_image b LEFT JOIN image i ON i.uuid = b.image WHERE b.boot = ? ORDER BY b.position",
+
+    /* ---- boots */
+    [SQL_BOOT] = BOOT "WHERE b.id = ?",
+    [SQL_BOOT_ACTIVE] = BOOT "WHERE b.machine = " MACHINE_OF_MAC " AND b.state IN ('leased', 'running')",
+    [SQL_BOOT_LAST] =
+        BOOT "WHERE b.machine = " MACHINE_OF_MAC " AND b.state NOT IN ('queued', 'cancelled') "
+        "ORDER BY b.state IN ('leased', 'running') DESC, b.ended DESC, b.id DESC LIMIT 1",
+    [SQL_BOOT_HEAD] =
+        BOOT "WHERE b.machine = ? AND b.state = 'queued' ORDER BY b.origin = 'default', b.id LIMIT 1",
+    [SQL_BOOT_WAIT] =
+        BOOT "WHERE b.machine = ? AND (b.state = 'committing' OR b.state IN ('leased', 'running') "
+        "  AND EXISTS (SELECT 1 FROM boot_image i WHERE i.boot = b.id AND i.keep)) "
+        "ORDER BY b.state = 'committing', b.id LIMIT 1",
+    [SQL_BOOTS_IN_STATE] = BOOT "WHERE b.state = ? ORDER BY b.id",
+    [SQL_BOOT_ADD] =
+        "INSERT INTO boot (machine, setup, setup_name, origin, updates, comment, queued) "
+        "SELECT ?1, uuid, name, ?2, ?3, ?4, now() FROM setup WHERE uuid = ?5",
+    [SQL_BOOT_MOVE] =
+        "UPDATE boot SET state = ?1, result = coalesce(?2, result), "
+        "  leased = CASE ?1 WHEN 'leased' THEN now() WHEN 'queued' THEN NULL ELSE leased END, "
+        "  started = CASE ?1 WHEN 'running' THEN now() ELSE started END, "
+        "  disconnected = CASE WHEN ?1 IN ('queued', 'leased') THEN NULL ELSE disconnected END, "
+        "  ended = CASE WHEN ?1 IN ('queued', 'leased', 'running') THEN NULL ELSE coalesce(ended, now()) END "
+        "WHERE id = ?3",
+    [SQL_BOOT_LEASE] = "UPDATE boot SET token = ?, address = ? WHERE id = ?",
+    [SQL_BOOT_UNLEASE] = "UPDATE boot SET token = NULL, address = NULL, attempts = attempts + 1 WHERE id = ?",
+    [SQL_BOOT_DISCONNECTED] = "UPDATE boot SET disconnected = nullif(?, 0) WHERE id = ?",
+    [SQL_BOOT_IMAGE_ADD] =
+        "INSERT INTO boot_image (boot, position, image, name, version, keep) VALUES (?, ?, ?, ?, ?, ?)",
+    [SQL_BOOT_IMAGES_REMOVE] = "DELETE FROM boot_image WHERE boot = ?",
+    [SQL_BOOT_IMAGE_RESULT] = "UPDATE boot_image SET result = ? WHERE boot = ? AND image = ?",
+    [SQL_WARN_PEGGED] =
+        "SELECT i.name, s.version FROM setup_image s JOIN image i ON i.uuid = s.image "
+        "WHERE (?1 OR s.updates) AND s.setup = ?2 AND s.version IS NOT NULL ORDER BY s.position LIMIT 1",
+    /* Images of users are kept by every boot: no second update. */
+    [SQL_WARN_SECOND] =
+        "SELECT other.id, i.name FROM boot me JOIN setup_image mine ON mine.setup = me.setup "
+        "  JOIN image i ON i.uuid = mine.image JOIN setup_image theirs ON theirs.image = mine.image "
+        "  JOIN boot other ON other.setup = theirs.setup "
+        "WHERE me.id = ? AND other.id <> me.id AND other.state IN ('queued', 'leased', 'running') "
+        "  AND (me.updates OR mine.updates) AND (other.updates OR theirs.updates) AND i.type <> 'user' "
+        "ORDER BY other.id LIMIT 1",
+
+    /* ---- tokens and scripts */
+    [SQL_TOKEN] =
+        "SELECT boot, superseded IS NOT NULL, coalesce(now() - superseded >= ?, 0) FROM token WHERE token = ?",
+    [SQL_TOKEN_ADD] = "INSERT INTO token (token, boot, made) VALUES (?, ?, now())",
+    [SQL_TOKEN_IMAGE_ADD] = "INSERT INTO token_image (token, position, image, version, keep) VALUES (?, ?, ?, ?, ?)",
+    [SQL_TOKENS_SUPERSEDE] =
+        "UPDATE token SET superseded = now() WHERE superseded IS NULL AND token <> ? "
+        "AND boot IN (SELECT id FROM boot WHERE machine = ?)",
+    [SQL_SCRIPT_NEXT] = MACHINE "WHERE m.script_done <> m.script_wanted ORDER BY m.mac LIMIT 1",
+    [SQL_SCRIPT_GENERATION] = "SELECT script_wanted FROM machine WHERE mac = ?",
+    [SQL_SCRIPT_DONE] = "UPDATE machine SET script_done = max(script_done, ?) WHERE mac = ?",
+    [SQL_SCRIPT_WANT_ALL] = "UPDATE machine SET script_wanted = script_wanted + 1",
+
+    /* ---- requests */
+    [SQL_REQUEST_ADD] = "INSERT INTO request (kind, boot, actor, asked) VALUES (?, ?, ?, now())",
+    [SQL_REQUEST] =
+        "SELECT id, kind, boot, actor, answered IS NOT NULL, code, answer FROM request WHERE id = ?",
+    [SQL_REQUEST_OLDEST] =
+        "SELECT id, kind, boot, actor, answered IS NOT NULL, code, answer FROM request "
+        "WHERE answered IS NULL AND taken IS NULL ORDER BY id LIMIT 1",
+    [SQL_REQUEST_OF_BOOT] =
+        "SELECT id, kind, boot, actor, answered IS NOT NULL, code, answer FROM request "
+        "WHERE boot = ? AND kind <> 'discard' AND answered IS NULL AND taken IS NULL ORDER BY id LIMIT 1",
+    [SQL_REQUEST_TAKE] = "UPDATE request SET taken = now() WHERE id = ?",
+    [SQL_REQUEST_ANSWER] =
+        "UPDATE request SET answered = now(), code = ?, answer = ? WHERE id = ? AND answered IS NULL",
+    [SQL_REQUESTS_FULFILLED] =
+        "UPDATE request SET answered = now(), code = 0, answer = '' "
+        "WHERE answered IS NULL AND taken IS NOT NULL "
+        "AND boot IN (SELECT id FROM boot WHERE state IN ('committed', 'branched', 'discarded'))",
+    [SQL_REQUESTS_UNTAKE] = "UPDATE request SET taken = NULL WHERE answered IS NULL AND taken IS NOT NULL",
+    [SQL_REQUEST_RESET_PENDING] =
+        "SELECT 1 FROM request WHERE boot = ? AND kind = 'reset' AND answered IS NULL",
+
+    /* ---- lists and shows, for programs */
+    [SQL_USERS_JSON] = JSON_LIST("user_json", "username"),
+    [SQL_MACHINES_JSON] = JSON_LIST("machine_json", "name"),
+    [SQL_MACHINE_JSON] = JSON_ONE("machine_json", "mac"),
+    [SQL_IMAGES_JSON] = JSON_LIST("image_json", "name, owner"),
+    [SQL_IMAGE_JSON] = JSON_ONE("image_json", "uuid"),
+    [SQL_VERSIONS_JSON] =
+        "SELECT json_group_array(json(json)) FROM (SELECT json FROM version_json WHERE image = ? ORDER BY number DESC)",
+    [SQL_SETUPS_JSON] = JSON_LIST("setup_json", "name, owner"),
+    [SQL_SETUP_JSON] = JSON_ONE("setup_json", "uuid"),
+    [SQL_BOOTS_JSON] =
+        "SELECT json_group_array(json(json)) FROM "
+        "(SELECT json FROM boot_json WHERE ?1 IN ('', machine) ORDER BY id DESC LIMIT 100)",
+    [SQL_BOOT_JSON] = JSON_ONE("boot_json", "id"),
+    [SQL_COUNTERS_CLEAR] = "DELETE FROM counter",
+    [SQL_COUNTERS_ADD] = "INSERT OR REPLACE INTO counter (boot, bytes_read, bytes_written, overlay) VALUES (?, ?, ?, ?)",
+    [SQL_STATUS_JSON] = JSON_LIST("status_json", "name"),
+
+    /* ---- and for people */
+    [SQL_USERS_ROWS] = "SELECT * FROM user_row ORDER BY 1",
+    [SQL_MACHINES_ROWS] = "SELECT * FROM machine_row ORDER BY 1",
+    [SQL_MACHINE_ROWS] = "SELECT * FROM machine_row WHERE MAC = ?",
+    [SQL_IMAGES_ROWS] = "SELECT * FROM image_row ORDER BY 1, 2",
+    [SQL_IMAGE_ROWS] = "SELECT * FROM image_row WHERE UUID = ?",
+    [SQL_VERSIONS_ROWS] = 
+        "SELECT VERSION, TIME, STATE, PARENT, SIZE, STORED, KERNEL, BOOT, MACHINE, \"PEGGED BY\", \"USED BY\", COMMENT "
+        "FROM version_row WHERE IMAGE = ? ORDER BY VERSION DESC",
+    [SQL_SETUPS_ROWS] = "SELECT * FROM setup_row ORDER BY 1, 2",
+    [SQL_SETUP_ROWS] = "SELECT * FROM setup_row WHERE UUID = ?",
+    [SQL_BOOTS_ROWS] =
+        "SELECT BOOT, MACHINE, SETUP, STATE, \"UPDATE\", VERSIONS, QUEUED, STARTED, ENDED, RESULT FROM boot_row "
+        "WHERE ?1 IN ('', MAC) ORDER BY BOOT DESC LIMIT 100",
+    [SQL_BOOT_ROWS] = "SELECT * FROM boot_row WHERE BOOT = ?",
+    [SQL_STATUS_ROWS] = "SELECT * FROM status_row ORDER BY 1",
+};

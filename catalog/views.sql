@@ -1,0 +1,236 @@
+-- SPDX-License-Identifier: BSD-3-Clause
+-- What lists and shows print, as views of the connection alone, so that a change here is no change of the schema.
+-- NAME_json has one JSON object a row, with the field names of the BAAS model first and ours after them; times are seconds
+-- since 1970, null for never. NAME_row is for people: its column names are the headings.
+
+-- What the running server tells of its boots (query_set_counters), in bytes.
+CREATE TEMP TABLE counter (
+    boot INTEGER PRIMARY KEY,
+    bytes_read INTEGER NOT NULL,
+    bytes_written INTEGER NOT NULL,
+    overlay INTEGER NOT NULL
+) STRICT;
+
+-- ---- JSON -------------------------------------------------------------------------------------------------------
+CREATE TEMP VIEW user_json (username, json) AS
+SELECT username, json_object('Username', username, 'Name', name, 'Email', email, 'Role', role) FROM user;
+
+CREATE TEMP VIEW image_json (uuid, name, owner, json) AS
+SELECT i.uuid, i.name, i.owner,
+    json_object('Name', i.name,
+        'Versions', (SELECT json_group_array(json(one)) FROM
+            (SELECT json_object('Version', number, 'ImageModelUUID', image) AS one FROM version
+             WHERE image = i.uuid ORDER BY number)),
+        'UUID', i.uuid,
+        'Username', coalesce(i.owner, ''),
+        'DiskCompressionStrategy', i.compression,
+        'ImageFileType', i.file_type,
+        'Type', i.type,
+        'Checksum', coalesce(lower(hex(h.checksum)), ''),
+        'Filesystem', i.filesystem,
+        'Head', i.head,
+        'VirtualSize', h.virtual_size,
+        'Comment', i.comment)
+FROM image i LEFT JOIN version h ON h.image = i.uuid AND h.number = i.head;
+
+-- Setups that peg a version, and boots that have it and have not ended.
+CREATE TEMP VIEW version_peg (image, number, uuid, name) AS
+SELECT p.image, p.version, s.uuid, s.owner || '/' || s.name FROM setup_image p JOIN setup s ON s.uuid = p.setup
+WHERE p.version IS NOT NULL;
+
+CREATE TEMP VIEW version_use (image, number, boot) AS
+SELECT u.image, u.version, b.id FROM boot_image u JOIN boot b ON b.id = u.boot
+WHERE b.state IN ('leased', 'running', 'committing', 'interrupted');
+
+CREATE TEMP VIEW version_json (image, number, json) AS
+SELECT v.image, v.number,
+    json_object('Version', v.number,
+        'ImageModelUUID', v.image,
+        'Head', json(iif(i.head IS v.number, 'true', 'false')),
+        'Parent', v.parent,
+        'VirtualSize', v.virtual_size,
+        'StoredSize', v.stored_size,
+        'Checksum', lower(hex(v.checksum)),
+        'State', v.state,
+        'Damage', v.damage,
+        'Kernel', v.kernel,
+        'MadeAt', v.made,
+        'Boot', v.boot,
+        'MachineMAC', (SELECT machine FROM boot WHERE id = v.boot),
+        'PeggedBy', (SELECT json_group_array(json_object('UUID', p.uuid, 'Name', p.name)) FROM version_peg p
+                     WHERE p.image = v.image AND p.number = v.number),
+        'UsedBy', (SELECT json_group_array(u.boot) FROM version_use u
+                   WHERE u.image = v.image AND u.number = v.number),
+        'Comment', v.comment)
+FROM version v JOIN image i ON i.uuid = v.image;
+
+-- Version is what the entry means now: Latest says that it follows the image. null: the image has no version yet.
+CREATE TEMP VIEW setup_json (uuid, name, owner, json) AS
+SELECT s.uuid, s.name, s.owner,
+    json_object('Name', s.name,
+        'Images', (SELECT json_group_array(json(one)) FROM
+            (SELECT json_object('Image', json(i.json),
+                 'Version', json(iif(coalesce(p.version, m.head) IS NULL, 'null',
+                     json_object('Version', coalesce(p.version, m.head), 'ImageModelUUID', p.image))),
+                 'Update', json(iif(p.updates, 'true', 'false')),
+                 'Latest', json(iif(p.version IS NULL, 'true', 'false'))) AS one
+             FROM setup_image p JOIN image m ON m.uuid = p.image JOIN image_json i ON i.uuid = p.image
+             WHERE p.setup = s.uuid ORDER BY p.position)),
+        'Username', s.owner,
+        'UUID', s.uuid)
+FROM setup s;
+
+CREATE TEMP VIEW machine_state (mac, state, boot) AS
+SELECT m.mac, iif(NOT m.managed, 'unmanaged', coalesce(b.state, 'idle')), b.id
+FROM machine m LEFT JOIN boot b ON b.id =
+    (SELECT id FROM boot WHERE machine = m.mac AND state IN ('leased', 'running', 'committing', 'queued')
+     ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'leased' THEN 1 WHEN 'committing' THEN 2 ELSE 3 END,
+              origin = 'default', id LIMIT 1);
+
+-- The addresses of a machine: assigned ones, and live leases.
+CREATE TEMP VIEW machine_address (machine, address) AS
+SELECT mm.machine, a.address FROM address a JOIN machine_mac mm ON mm.mac = a.mac
+UNION
+SELECT mm.machine, l.address FROM lease l JOIN machine_mac mm ON mm.mac = l.mac
+WHERE l.expires = 0 OR l.expires > now();
+
+CREATE TEMP VIEW machine_json (mac, name, json) AS
+SELECT m.mac, m.name,
+    json_object('Name', m.name,
+        'Architecture', m.architecture,
+        'Managed', json(iif(m.managed, 'true', 'false')),
+        'MacAddress', json_object('Address', m.mac),
+        'ImageUUID', (SELECT image FROM machine_image WHERE machine = m.mac),
+        'MoreMacAddresses', (SELECT json_group_array(json(one)) FROM
+            (SELECT json_object('Address', mac) AS one FROM machine_mac
+             WHERE machine = m.mac AND mac <> m.mac ORDER BY position)),
+        'DefaultSetupUUID', m.default_setup,
+        'Addresses', (SELECT json_group_array(ip_text(address)) FROM
+            (SELECT address FROM machine_address WHERE machine = m.mac ORDER BY address)),
+        'State', s.state)
+FROM machine m JOIN machine_state s ON s.mac = m.mac;
+
+-- What a boot has: frozen by its lease; before that what its setup means now, Version null where there is none.
+CREATE TEMP VIEW boot_disk (boot, position, image, name, version, keep, result) AS
+SELECT boot, position, image, name, version, keep, result FROM boot_image
+UNION ALL
+SELECT b.id, s.position, i.uuid, i.name, coalesce(s.version, i.head), b.updates OR s.updates OR i.type = 'user', NULL
+FROM boot b JOIN setup_image s ON s.setup = b.setup JOIN image i ON i.uuid = s.image
+WHERE b.state IN ('queued', 'cancelled');
+
+CREATE TEMP VIEW boot_json (id, machine, json) AS
+SELECT b.id, b.machine,
+    json_object('Machine', json(m.json),
+        'MachineMAC', b.machine,
+        'Setup', json(coalesce(s.json, 'null')),
+        'SetupUUID', b.setup,
+        'Update', json(iif(b.updates, 'true', 'false')),
+        'ID', b.id,
+        'State', b.state,
+        'SetupName', b.setup_name,
+        'FromDefault', json(iif(b.origin = 'default', 'true', 'false')),
+        'Attempts', b.attempts,
+        'QueuedAt', b.queued,
+        'LeasedAt', b.leased,
+        'StartedAt', b.started,
+        'DisconnectedAt', b.disconnected,
+        'EndedAt', b.ended,
+        'Address', b.address,
+        'Result', b.result,
+        'Images', (SELECT json_group_array(json(one)) FROM
+            (SELECT json_object('Name', name, 'ImageModelUUID', image, 'Version', version,
+                 'Keep', json(iif(keep, 'true', 'false')), 'Result', result) AS one
+             FROM boot_disk WHERE boot = b.id ORDER BY position)),
+        'Comment', b.comment)
+FROM boot b JOIN machine_json m ON m.mac = b.machine LEFT JOIN setup_json s ON s.uuid = b.setup;
+
+CREATE TEMP VIEW status_json (name, json) AS
+SELECT m.name,
+    json_object('Name', m.name,
+        'MacAddress', json_object('Address', m.mac),
+        'State', s.state,
+        'Boot', b.id,
+        'SetupName', b.setup_name,
+        'Update', json(CASE b.updates WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END),
+        'Images', (SELECT json_group_array(json(one)) FROM
+            (SELECT json_object('Name', name, 'Version', version, 'Keep', json(iif(keep, 'true', 'false'))) AS one
+             FROM boot_disk WHERE boot = b.id ORDER BY position)),
+        'Addresses', (SELECT json_group_array(ip_text(address)) FROM
+            (SELECT address FROM machine_address WHERE machine = m.mac ORDER BY address)),
+        'Queued', (SELECT count(*) FROM boot WHERE machine = m.mac AND state = 'queued'),
+        'Interrupted', (SELECT json_group_array(id) FROM
+            (SELECT id FROM boot WHERE machine = m.mac AND state = 'interrupted' ORDER BY id)),
+        'StartedAt', b.started,
+        'DisconnectedAt', b.disconnected,
+        'BytesRead', n.bytes_read,
+        'BytesWritten', n.bytes_written,
+        'OverlayBytes', n.overlay)
+FROM machine m JOIN machine_state s ON s.mac = m.mac LEFT JOIN boot b ON b.id = s.boot
+    LEFT JOIN counter n ON n.boot = s.boot;
+
+-- ---- rows -------------------------------------------------------------------------------------------------------
+CREATE TEMP VIEW user_row AS
+SELECT username AS USER, role AS ROLE, email AS EMAIL, name AS NAME FROM user;
+
+CREATE TEMP VIEW machine_row AS
+SELECT m.name AS MACHINE, m.mac AS MAC,
+    (SELECT group_concat(mac, ' ') FROM (SELECT mac FROM machine_mac WHERE machine = m.mac AND mac <> m.mac
+                                         ORDER BY position)) AS "MORE MACS",
+    m.architecture AS ARCH, iif(m.managed, 'yes', 'no') AS MANAGED,
+    (SELECT owner || '/' || name FROM setup WHERE uuid = m.default_setup) AS "DEFAULT SETUP",
+    (SELECT group_concat(ip_text(address), ' ') FROM (SELECT address FROM machine_address WHERE machine = m.mac
+                                                      ORDER BY address)) AS ADDRESS,
+    s.state AS STATE, s.boot AS BOOT
+FROM machine m JOIN machine_state s ON s.mac = m.mac;
+
+CREATE TEMP VIEW image_row AS
+SELECT i.name AS IMAGE, coalesce(i.owner, '') AS OWNER, i.type AS KIND, i.filesystem AS FILESYSTEM,
+    i.compression AS COMPRESSION, size_text(h.virtual_size) AS SIZE, i.head AS LATEST,
+    (SELECT count(*) FROM version WHERE image = i.uuid) AS VERSIONS,
+    (SELECT size_text(sum(stored_size)) FROM version WHERE image = i.uuid) AS STORED, i.uuid AS UUID
+FROM image i LEFT JOIN version h ON h.image = i.uuid AND h.number = i.head;
+
+CREATE TEMP VIEW version_row AS
+SELECT v.number AS VERSION, datetime(v.made, 'unixepoch', 'localtime') AS TIME,
+    trim(iif(i.head IS v.number, 'latest ', '') || iif(v.state = 'damaged', 'damaged', '')) AS STATE,
+    v.parent AS PARENT, size_text(v.virtual_size) AS SIZE, size_text(v.stored_size) AS STORED, v.kernel AS KERNEL,
+    v.boot AS BOOT, (SELECT m.name FROM boot b JOIN machine m ON m.mac = b.machine WHERE b.id = v.boot) AS MACHINE,
+    (SELECT group_concat(name, ' ') FROM version_peg p WHERE p.image = v.image AND p.number = v.number) AS "PEGGED BY",
+    (SELECT group_concat(boot, ' ') FROM version_use u WHERE u.image = v.image AND u.number = v.number) AS "USED BY",
+    v.comment AS COMMENT, v.image AS IMAGE
+FROM version v JOIN image i ON i.uuid = v.image;
+
+CREATE TEMP VIEW setup_row AS
+SELECT s.name AS SETUP, s.owner AS OWNER,
+    (SELECT group_concat(one, ' ') FROM
+        (SELECT i.name || '@' || coalesce(p.version, 'latest') || iif(p.updates, ',update', '') AS one
+         FROM setup_image p JOIN image i ON i.uuid = p.image WHERE p.setup = s.uuid ORDER BY p.position)) AS IMAGES,
+    s.uuid AS UUID
+FROM setup s;
+
+CREATE TEMP VIEW boot_row AS
+SELECT b.id AS BOOT, m.name AS MACHINE, b.machine AS MAC, b.setup_name AS SETUP, b.state AS STATE,
+    iif(b.updates, 'yes', 'no') AS "UPDATE",
+    (SELECT group_concat(one, ' ') FROM
+        (SELECT name || '@' || coalesce(version, 'latest') || coalesce('->' || result, '') AS one
+         FROM boot_disk WHERE boot = b.id ORDER BY position)) AS VERSIONS,
+    b.attempts AS ATTEMPTS,
+    datetime(b.queued, 'unixepoch', 'localtime') AS QUEUED, datetime(b.started, 'unixepoch', 'localtime') AS STARTED,
+    datetime(b.ended, 'unixepoch', 'localtime') AS ENDED, b.address AS ADDRESS, b.result AS RESULT,
+    b.comment AS COMMENT
+FROM boot b JOIN machine m ON m.mac = b.machine;
+
+CREATE TEMP VIEW status_row AS
+SELECT m.name AS MACHINE, m.mac AS MAC, s.state AS STATE, s.boot AS BOOT, b.setup_name AS SETUP,
+    CASE b.updates WHEN 1 THEN 'yes' WHEN 0 THEN 'no' END AS "UPDATE",
+    (SELECT group_concat(one, ' ') FROM
+        (SELECT name || '@' || coalesce(version, 'latest') AS one FROM boot_disk WHERE boot = b.id
+         ORDER BY position)) AS VERSIONS,
+    (SELECT group_concat(ip_text(address), ' ') FROM (SELECT address FROM machine_address WHERE machine = m.mac
+                                                      ORDER BY address)) AS ADDRESS,
+    datetime(coalesce(b.started, b.leased), 'unixepoch', 'localtime') AS SINCE,
+    (SELECT group_concat(id, ' ') FROM (SELECT id FROM boot WHERE machine = m.mac AND state = 'interrupted'
+                                        ORDER BY id)) AS INTERRUPTED,
+    size_text(n.bytes_read) AS READ, size_text(n.bytes_written) AS WRITTEN, size_text(n.overlay) AS OVERLAY
+FROM machine m JOIN machine_state s ON s.mac = m.mac LEFT JOIN boot b ON b.id = s.boot
+    LEFT JOIN counter n ON n.boot = s.boot;

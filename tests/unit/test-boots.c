@@ -1,0 +1,769 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* catalog/: the life of a boot: queue, tokens, lease, end, publish; what it makes of the scripts; many at once. */
+#include "tests/unit/catalog-bench.h"
+
+#include <ctype.h>
+#include <sys/wait.h>
+
+static struct boot get(struct bench *b, int64_t id)
+{
+    struct boot boot;
+    CHECK_OK(boot_get(b->c, id, &boot, &e));
+    return boot;
+}
+
+static struct boot lease(struct bench *b, const char *token)
+{
+    struct boot boot;
+    CHECK_OK(boot_lease(b->c, &b->mac, token, "10.0.0.7", &boot, &e));
+    return boot;
+}
+
+static void end(struct bench *b, int64_t id, enum boot_state to)
+{
+    CHECK_OK(boot_end(b->c, "server", id, to, "the machine was reset", &e));
+}
+
+static void publish_image(struct bench *b, uint64_t version)
+{
+    struct version_new v = bench_version(&b->image, version, 0);
+    CHECK_OK(version_publish(b->c, "alice", NULL, &v, &e));
+}
+
+static enum token_state state_of(struct bench *b, const char *token)
+{
+    struct boot boot;
+    enum token_state state;
+    CHECK_OK(boot_by_token(b->c, token, &boot, &state, &e));
+    return state;
+}
+
+/* ---- edges ------------------------------------------------------------------------------------------------------ */
+
+/* As boot-lifecycle has them: from -> to. */
+static const char *const edges[] = {
+    "queued leased",           "queued cancelled",       "leased queued",          "leased running",
+    "leased committing",       "leased discarded",       "leased interrupted",     "running committing",
+    "running discarded",       "running interrupted",    "committing committed",   "committing branched",
+    "committing discarded",    "committing interrupted", "interrupted committing", "interrupted discarded",
+    "interrupted interrupted",
+};
+
+static bool is_edge(enum boot_state from, enum boot_state to)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%s %s", boot_state_name(from), boot_state_name(to));
+    for (size_t i = 0; i < sizeof edges / sizeof edges[0]; i++) {
+        if (strcmp(edges[i], text) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Every pair, on a row that is put into the state by force. */
+static void only_the_edges_are_taken(void)
+{
+    struct bench b = bench_open();
+    int64_t id = bench_queue(&b, true);
+    for (enum boot_state from = BOOT_QUEUED; from <= BOOT_CANCELLED; from++) {
+        for (enum boot_state to = BOOT_QUEUED; to <= BOOT_CANCELLED; to++) {
+            cleanup(free) char *force =
+                path_format("UPDATE boot SET state = '%s', result = 'reason'", boot_state_name(from));
+            CHECK(bench_ask(&b, force) == -1);
+            struct boot boot = get(&b, id);
+            CHECK(boot.state == from && boot_edges[from][to] == is_edge(from, to));
+            int64_t events = bench_ask(&b, "SELECT count(*) FROM event");
+            if (is_edge(from, to)) {
+                CHECK_OK(boot_move(b.c, "server", &boot, to, NULL, &e));
+                CHECK(boot.state == to && get(&b, id).state == to);
+                CHECK(bench_ask(&b, "SELECT count(*) FROM event") == events + 1);
+            } else {
+                CHECK_FAILS(boot_move(b.c, "server", &boot, to, NULL, &e), ERR_STATE);
+                CHECK(strstr(e.msg, "reason") && get(&b, id).state == from);
+                CHECK(bench_ask(&b, "SELECT count(*) FROM event") == events);
+            }
+        }
+    }
+    bench_close(&b);
+}
+
+static void each_function_takes_its_edges_only(void)
+{
+    struct bench b = bench_open();
+    int64_t id = bench_queue(&b, true);
+    enum boot_state ret;
+    CHECK_FAILS(boot_end(b.c, "root", id, BOOT_DISCARDED, "why", &e), ERR_STATE);
+    CHECK_FAILS(boot_end(b.c, "root", id, BOOT_CANCELLED, "why", &e), ERR_STATE);
+    CHECK_FAILS(boot_requeue(b.c, id, "why", &e), ERR_STATE);
+    CHECK_FAILS(boot_publish(b.c, id, NULL, 0, &ret, &e), ERR_STATE);
+    CHECK_OK(boot_start(b.c, id, &e)); /* not leased: left */
+    CHECK(get(&b, id).state == BOOT_QUEUED);
+    lease(&b, NULL);
+    CHECK_FAILS(boot_cancel(b.c, "root", id, &e), ERR_STATE);
+    CHECK(strstr(e.msg, "labboot boot end"));
+    CHECK_OK(boot_start(b.c, id, &e));
+    CHECK_FAILS(boot_requeue(b.c, id, "why", &e), ERR_STATE);
+    end(&b, id, BOOT_INTERRUPTED);
+    CHECK_FAILS(boot_cancel(b.c, "root", id, &e), ERR_STATE);
+    CHECK(strstr(e.msg, "labboot boot end"));
+    end(&b, id, BOOT_COMMITTING);
+    CHECK_FAILS(boot_end(b.c, "root", id, BOOT_COMMITTED, "why", &e), ERR_STATE);
+    CHECK_FAILS(boot_end(b.c, "root", 99, BOOT_DISCARDED, "why", &e), ERR_NOT_FOUND);
+    CHECK_FAILS(boot_cancel(b.c, "root", 99, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(boot_start(b.c, 99, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(boot_set_disconnected(b.c, 99, 1, &e), ERR_NOT_FOUND);
+    bench_close(&b);
+}
+
+/* ---- queue ------------------------------------------------------------------------------------------------------ */
+
+static void a_boot_remembers_its_life(void)
+{
+    struct bench b = bench_open();
+    struct boot boot, *list;
+    size_t count;
+    int64_t id = bench_queue(&b, true);
+    boot = get(&b, id);
+    CHECK(boot.queued == START && boot.leased == 0 && boot.update && boot.keep && !boot.from_default);
+    CHECK_STR(boot.machine_name, "machine-525400000001");
+    CHECK_STR(boot.setup_name, "desk");
+    CHECK(boot.nimages == 1 && boot.images[0].version == START && boot.images[0].keep);
+    CHECK_STR(boot.images[0].name, "lab");
+    CHECK_STR(boot.images[0].compression, "zstd");
+    CHECK_FAILS(boot_running(b.c, &b.mac, &boot, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(boot_last(b.c, &b.mac, &boot, &e), ERR_NOT_FOUND);
+    db_set_now(b.c, START + 10);
+    boot = lease(&b, NULL);
+    CHECK(boot.id == id && boot.state == BOOT_LEASED && boot.leased == START + 10 && boot.token[0] == '\0');
+    CHECK_STR(boot.address, "10.0.0.7");
+    db_set_now(b.c, START + 20);
+    CHECK_OK(boot_start(b.c, id, &e));
+    CHECK_OK(boot_running(b.c, &b.mac, &boot, &e));
+    CHECK(boot.state == BOOT_RUNNING && boot.started == START + 20);
+    CHECK_OK(boot_set_disconnected(b.c, id, START + 25, &e));
+    CHECK(get(&b, id).disconnected == START + 25);
+    CHECK_OK(boot_set_disconnected(b.c, id, 0, &e));
+    CHECK(get(&b, id).disconnected == 0);
+    CHECK_OK(boots_in_state(b.c, BOOT_RUNNING, &list, &count, &e));
+    CHECK(count == 1 && list[0].id == id && list[0].nimages == 1);
+    free(list);
+    db_set_now(b.c, START + 30);
+    end(&b, id, BOOT_DISCARDED);
+    CHECK_OK(boot_last(b.c, &b.mac, &boot, &e));
+    CHECK(boot.id == id && boot.ended == START + 30 && boot.images[0].version == START);
+    CHECK_STR(boot.result, "the machine was reset");
+    CHECK_OK(boots_in_state(b.c, BOOT_RUNNING, &list, &count, &e));
+    CHECK(count == 0);
+    free(list);
+    bench_close(&b);
+}
+
+static void queueing_is_refused_or_warned_about(void)
+{
+    struct bench b = bench_open();
+    struct uuid none;
+    struct machine_new unmanaged = {.mac = bench_mac(2)};
+    struct mac stranger = bench_mac(3);
+    char warning[TEXT_SIZE];
+    int64_t id;
+    uuid_make(&none);
+    CHECK_OK(machine_add(b.c, "root", &unmanaged, &e));
+    CHECK_FAILS(boot_queue(b.c, "a", &unmanaged.mac, &b.setup, false, NULL, &id, NULL, &e), ERR_STATE);
+    CHECK_FAILS(boot_queue(b.c, "a", &stranger, &b.setup, false, NULL, &id, NULL, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(boot_queue(b.c, "a", &b.mac, &none, false, NULL, &id, NULL, &e), ERR_NOT_FOUND);
+    struct uuid pegged = bench_setup(b.c, "pegged", b.image, START, false);
+    CHECK_OK(boot_queue(b.c, "a", &b.mac, &pegged, false, NULL, &id, warning, &e));
+    CHECK_STR(warning, "");
+    CHECK_OK(boot_queue(b.c, "a", &b.mac, &pegged, true, NULL, &id, warning, &e));
+    CHECK_STR(warning,
+              "setup 'pegged' pegs lab@1795460000: it goes on booting that, not what this update makes");
+    int64_t first = id;
+    CHECK_OK(boot_queue(b.c, "a", &b.mac, &b.setup, true, NULL, &id, warning, &e));
+    CHECK(strstr(warning, "updates image lab too"));
+    CHECK_OK(boot_queue(b.c, "a", &b.mac, &b.setup, false, "just looking", &id, warning, &e));
+    CHECK_STR(warning, "");
+    CHECK(first < id && bench_ask(&b, "SELECT count(*) FROM boot") == 4);
+    struct version_new v = bench_version(&b.image, START + 5, START);
+    v.kernel = NULL;
+    CHECK_OK(version_publish(b.c, "alice", NULL, &v, &e));
+    CHECK_OK(boot_queue(b.c, "a", &b.mac, &b.setup, false, NULL, &id, warning, &e));
+    CHECK(strstr(warning, "no kernel"));
+    bench_close(&b);
+}
+
+static void what_is_kept(void)
+{
+    struct bench b = bench_open();
+    struct uuid home = bench_image(b.c, "home", "alice", "user"),
+                data = bench_image(b.c, "data", "alice", "system"),
+                scratch = bench_image(b.c, "scratch", "alice", "temporal"), setup;
+    struct setup_image four[] = {
+        {.image = b.image}, {.image = home}, {.image = data, .update = true}, {.image = scratch}};
+    int64_t id;
+    CHECK_OK(setup_create(b.c, "alice", "four", "alice", four, 4, &setup, &e));
+    CHECK_OK(boot_queue(b.c, "alice", &b.mac, &setup, false, NULL, &id, NULL, &e));
+    struct boot boot = lease(&b, NULL);
+    CHECK(boot.nimages == 4 && boot.keep && !boot.update);
+    CHECK(!boot.images[0].keep && boot.images[1].keep && boot.images[2].keep && !boot.images[3].keep);
+    CHECK_STR(boot.images[3].type, "temporal");
+    end(&b, id, BOOT_DISCARDED);
+    CHECK_OK(boot_queue(b.c, "alice", &b.mac, &setup, true, NULL, &id, NULL, &e));
+    boot = lease(&b, NULL);
+    CHECK(boot.images[0].keep && boot.images[1].keep && boot.images[2].keep && boot.images[3].keep);
+    bench_close(&b);
+}
+
+static void first_in_first_out_then_the_default(void)
+{
+    struct bench b = bench_open();
+    struct boot next;
+    CHECK_FAILS(boot_next(b.c, &b.mac, &next, &e), ERR_NOT_FOUND);
+    CHECK(bench_ask(&b, "UPDATE machine SET default_setup = (SELECT uuid FROM setup)") == -1);
+    CHECK_OK(boot_next(b.c, &b.mac, &next, &e));
+    int64_t by_default = next.id;
+    CHECK(next.from_default && !next.update && !next.keep && next.state == BOOT_QUEUED);
+    CHECK_OK(boot_next(b.c, &b.mac, &next, &e));
+    CHECK(next.id == by_default);
+    int64_t first = bench_queue(&b, false), second = bench_queue(&b, true);
+    CHECK_OK(boot_next(b.c, &b.mac, &next, &e));
+    CHECK(next.id == first);
+    CHECK(lease(&b, NULL).id == first);
+    CHECK_OK(boot_requeue(b.c, first, "it never came", &e));
+    struct boot again = get(&b, first);
+    CHECK(again.attempts == 1 && again.leased == 0 && again.address[0] == '\0' && again.state == BOOT_QUEUED);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'boot-requeued'") == 1);
+    CHECK(lease(&b, NULL).id == first); /* at the head */
+    end(&b, first, BOOT_DISCARDED);
+    CHECK_OK(boot_cancel(b.c, "alice", second, &e));
+    CHECK(lease(&b, NULL).id == by_default);
+    CHECK_OK(boot_next(b.c, &b.mac, &next, &e));
+    CHECK(next.id != by_default && next.from_default);
+    /* Another default setup, or none: what was made from the old one is no longer to be booted. */
+    CHECK(bench_ask(&b, "UPDATE machine SET default_setup = NULL") == -1);
+    CHECK(get(&b, next.id).state == BOOT_CANCELLED);
+    CHECK_FAILS(boot_next(b.c, &b.mac, &next, &e), ERR_NOT_FOUND);
+    CHECK(bench_ask(&b, "UPDATE machine SET managed = 0") == -1);
+    CHECK_FAILS(boot_next(b.c, &b.mac, &next, &e), ERR_NOT_FOUND);
+    bench_close(&b);
+}
+
+/* ---- tokens ----------------------------------------------------------------------------------------------------- */
+
+static void a_token_freezes_what_it_was_rendered_with(void)
+{
+    struct bench b = bench_open();
+    struct boot boot;
+    enum token_state state;
+    int64_t id = bench_queue(&b, true);
+    struct script_job job = bench_render(&b);
+    CHECK(job.kind == SCRIPT_BOOT && job.boot.id == id && strlen(job.boot.token) == TOKEN_LEN);
+    CHECK_STR(job.kernel, "6.1.0-37-cloud-amd64");
+    bool letter = false;
+    for (const char *p = job.boot.token; *p; p++) {
+        CHECK(islower((unsigned char)*p) || (*p >= '2' && *p <= '7'));
+        letter |= islower((unsigned char)*p) != 0;
+    }
+    CHECK(letter && state_of(&b, job.boot.token) == TOKEN_NEXT);
+    /* Rendered again for the same: the same token. */
+    CHECK_OK(script_want_all(b.c, &e));
+    CHECK_STR(bench_render(&b).boot.token, job.boot.token);
+    publish_image(&b, START + 5);
+    struct script_job newer = bench_render(&b);
+    CHECK(strcmp(newer.boot.token, job.boot.token) != 0 && newer.boot.images[0].version == START + 5);
+    CHECK_STR(get(&b, id).token, newer.boot.token);
+    CHECK_OK(boot_by_token(b.c, job.boot.token, &boot, &state, &e));
+    CHECK(state == TOKEN_SUPERSEDED && boot.images[0].version == START);
+    CHECK_STR(boot.token, job.boot.token);
+    CHECK_OK(boot_by_token(b.c, newer.boot.token, &boot, &state, &e));
+    CHECK(state == TOKEN_NEXT && boot.images[0].version == START + 5);
+    CHECK_FAILS(boot_by_token(b.c, "aaaaaaaaaaaaaaaa", &boot, &state, &e), ERR_NOT_FOUND);
+    /* The older one, a second before it is too old. */
+    db_set_now(b.c, START + TOKEN_GRACE - 1);
+    boot = lease(&b, job.boot.token);
+    CHECK(boot.id == id && boot.images[0].version == START && boot.images[0].keep);
+    CHECK_STR(boot.token, job.boot.token);
+    CHECK(state_of(&b, job.boot.token) == TOKEN_ACTIVE);
+    CHECK(state_of(&b, newer.boot.token) == TOKEN_ENDED);
+    end(&b, id, BOOT_DISCARDED);
+    CHECK_OK(boot_by_token(b.c, job.boot.token, &boot, &state, &e));
+    CHECK(state == TOKEN_ENDED && boot.state == BOOT_DISCARDED && boot.result[0]);
+    CHECK_FAILS(boot_lease(b.c, &b.mac, job.boot.token, NULL, &boot, &e), ERR_STATE);
+    bench_close(&b);
+}
+
+static void a_token_is_too_old_after_ten_minutes(void)
+{
+    struct bench b = bench_open();
+    struct boot boot;
+    bench_queue(&b, false);
+    struct script_job old = bench_render(&b);
+    publish_image(&b, START + 5);
+    struct script_job new = bench_render(&b);
+    db_set_now(b.c, START + TOKEN_GRACE);
+    CHECK(state_of(&b, old.boot.token) == TOKEN_ENDED);
+    CHECK_FAILS(boot_lease(b.c, &b.mac, old.boot.token, NULL, &boot, &e), ERR_STATE);
+    CHECK(strstr(e.msg, "10 minutes"));
+    CHECK(state_of(&b, new.boot.token) == TOKEN_NEXT);
+    CHECK(lease(&b, new.boot.token).images[0].version == START + 5);
+    bench_close(&b);
+}
+
+static void a_boot_that_is_no_longer_next_can_come_still(void)
+{
+    struct bench b = bench_open();
+    CHECK(bench_ask(&b, "UPDATE machine SET default_setup = (SELECT uuid FROM setup)") == -1);
+    struct script_job by_default = bench_render(&b);
+    CHECK(by_default.boot.from_default);
+    int64_t id = bench_queue(&b, false);
+    struct script_job queued = bench_render(&b);
+    CHECK(queued.boot.id == id && state_of(&b, by_default.boot.token) == TOKEN_SUPERSEDED);
+    CHECK(lease(&b, by_default.boot.token).id == by_default.boot.id);
+    CHECK_OK(boot_requeue(b.c, by_default.boot.id, "it never came", &e));
+    CHECK(bench_render(&b).boot.id == id);
+    CHECK_OK(boot_cancel(b.c, "alice", id, &e));
+    CHECK(state_of(&b, queued.boot.token) == TOKEN_ENDED);
+    struct script_job again = bench_render(&b);
+    CHECK(again.boot.id == by_default.boot.id && strcmp(again.boot.token, by_default.boot.token) != 0);
+    bench_close(&b);
+}
+
+static void what_cannot_be_leased(void)
+{
+    struct bench b = bench_open();
+    struct boot boot = {.id = 77};
+    struct mac other = bench_mac(2), stranger = bench_mac(3);
+    bench_machine(b.c, 2, NULL);
+    CHECK_FAILS(boot_lease(b.c, &b.mac, NULL, NULL, &boot, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(boot_lease(b.c, &stranger, NULL, NULL, &boot, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(boot_lease(b.c, &b.mac, "aaaaaaaaaaaaaaaa", NULL, &boot, &e), ERR_NOT_FOUND);
+    int64_t id = bench_queue(&b, false);
+    bench_queue(&b, false);
+    struct script_job job = bench_render(&b);
+    CHECK_FAILS(boot_lease(b.c, &other, job.boot.token, NULL, &boot, &e), ERR_STATE);
+    CHECK(lease(&b, job.boot.token).id == id);
+    CHECK_FAILS(boot_lease(b.c, &b.mac, NULL, NULL, &boot, &e), ERR_STATE);
+    CHECK(strstr(e.msg, "labboot boot end"));
+    end(&b, id, BOOT_DISCARDED);
+    CHECK_OK(version_mark_damaged(b.c, &b.image, START, "chunk 7", &e));
+    CHECK_FAILS(boot_lease(b.c, &b.mac, NULL, NULL, &boot, &e), ERR_STATE);
+    CHECK(bench_render(&b).kind == SCRIPT_LOCAL);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM boot_image WHERE boot = 2") == 0);
+    CHECK(bench_ask(&b, "UPDATE machine SET managed = 0") == -1);
+    CHECK_FAILS(boot_lease(b.c, &b.mac, NULL, NULL, &boot, &e), ERR_STATE);
+    CHECK(boot.id == 77);
+    bench_close(&b);
+}
+
+/* ---- publish ---------------------------------------------------------------------------------------------------- */
+
+static int64_t committing(struct bench *b)
+{
+    int64_t id = bench_queue(b, true);
+    CHECK(lease(b, NULL).id == id);
+    CHECK_OK(boot_start(b->c, id, &e));
+    end(b, id, BOOT_COMMITTING);
+    return id;
+}
+
+static void a_commit_is_the_next_latest(void)
+{
+    struct bench b = bench_open();
+    struct image image;
+    enum boot_state ret;
+    int64_t id = committing(&b);
+    struct version_new v = bench_version(&b.image, START + 9, START);
+    CHECK_OK(boot_publish(b.c, id, &v, 1, &ret, &e));
+    CHECK(ret == BOOT_COMMITTED);
+    struct boot boot = get(&b, id);
+    CHECK(boot.state == BOOT_COMMITTED && boot.images[0].result == START + 9);
+    CHECK_STR(boot.result, "the machine was reset");
+    CHECK_OK(image_by_uuid(b.c, &b.image, &image, &e));
+    CHECK(image.head == START + 9 && image.last_version == START + 9);
+    CHECK(bench_ask(&b, "SELECT boot FROM version WHERE number = 1795460009") == id);
+    CHECK_FAILS(boot_publish(b.c, id, &v, 1, &ret, &e), ERR_STATE);
+    /* An overlay without writes publishes nothing. */
+    id = committing(&b);
+    CHECK_OK(boot_publish(b.c, id, NULL, 0, &ret, &e));
+    CHECK(ret == BOOT_COMMITTED);
+    bench_close(&b);
+}
+
+static void a_commit_beside_another_is_a_branch(void)
+{
+    struct bench b = bench_open();
+    struct image image;
+    enum boot_state ret;
+    int64_t id = committing(&b);
+    publish_image(&b, START + 20);
+    /* Chosen before the other was: numbers need not come in order. */
+    struct version_new v = bench_version(&b.image, START + 9, START);
+    CHECK_OK(boot_publish(b.c, id, &v, 1, &ret, &e));
+    CHECK(ret == BOOT_BRANCHED && get(&b, id).state == BOOT_BRANCHED);
+    CHECK_OK(image_by_uuid(b.c, &b.image, &image, &e));
+    CHECK(image.head == START + 20 && image.last_version == START + 20);
+    CHECK(version_exists(b.c, &b.image, START + 9));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'boot-branched'") == 1);
+    bench_close(&b);
+}
+
+static void all_versions_of_a_boot_or_none(void)
+{
+    struct bench b = bench_open();
+    struct uuid data = bench_image(b.c, "data", "alice", "system"),
+                foreign = bench_image(b.c, "x", "alice", "system"), setup;
+    struct setup_image two[] = {{.image = b.image}, {.image = data}};
+    struct image image;
+    enum boot_state ret;
+    CHECK_OK(setup_create(b.c, "alice", "two", "alice", two, 2, &setup, &e));
+    b.setup = setup;
+    int64_t id = committing(&b);
+    struct version_new v[] = {bench_version(&b.image, START + 9, START),
+                              bench_version(&data, START, START - 1)};
+    CHECK_FAILS(boot_publish(b.c, id, v, 2, &ret, &e), ERR_STATE); /* exists already */
+    v[1] = bench_version(&foreign, START + 9, START);
+    CHECK_FAILS(boot_publish(b.c, id, v, 2, &ret, &e), ERR_STATE); /* none of its images */
+    CHECK(!version_exists(b.c, &b.image, START + 9) && get(&b, id).images[0].result == 0);
+    CHECK(get(&b, id).state == BOOT_COMMITTING);
+    v[1] = bench_version(&data, START + 9, START - 1);
+    CHECK_OK(boot_publish(b.c, id, v, 2, &ret, &e));
+    CHECK(ret == BOOT_BRANCHED); /* one of the two */
+    CHECK_OK(image_by_uuid(b.c, &b.image, &image, &e));
+    CHECK(image.head == START + 9);
+    CHECK_OK(image_by_uuid(b.c, &data, &image, &e));
+    CHECK(image.head == START);
+    bench_close(&b);
+}
+
+/* ---- scripts ---------------------------------------------------------------------------------------------------- */
+
+#define WANTS(b, call)                                                                                       \
+    do {                                                                                                     \
+        bench_render(b);                                                                                     \
+        CHECK(!bench_script_wanted(b));                                                                      \
+        CHECK_OK(call);                                                                                      \
+        CHECK(bench_script_wanted(b));                                                                       \
+    } while (0)
+
+#define SQL_WANTS(b, sql) WANTS(b, bench_ask(b, sql) == -1 ? 0 : -1)
+
+static void every_change_of_a_boot_wants_the_script(void)
+{
+    struct bench b = bench_open();
+    struct boot boot;
+    enum boot_state ret;
+    int64_t id;
+    CHECK(bench_script_wanted(&b)); /* a new machine's */
+    WANTS(&b, boot_queue(b.c, "alice", &b.mac, &b.setup, true, NULL, &id, NULL, &e));
+    WANTS(&b, boot_lease(b.c, &b.mac, NULL, NULL, &boot, &e));
+    WANTS(&b, boot_requeue(b.c, id, "it never came", &e));
+    CHECK_OK(boot_lease(b.c, &b.mac, NULL, NULL, &boot, &e));
+    WANTS(&b, boot_start(b.c, id, &e));
+    WANTS(&b, boot_end(b.c, "server", id, BOOT_COMMITTING, "reset", &e));
+    struct version_new v = bench_version(&b.image, START + 9, START);
+    WANTS(&b, boot_publish(b.c, id, &v, 1, &ret, &e));
+    WANTS(&b, boot_queue(b.c, "alice", &b.mac, &b.setup, true, NULL, &id, NULL, &e));
+    WANTS(&b, boot_cancel(b.c, "alice", id, &e));
+    WANTS(&b, script_want_all(b.c, &e));
+    bench_close(&b);
+}
+
+static void every_change_of_its_setup_wants_the_script(void)
+{
+    struct bench b = bench_open();
+    int64_t id;
+    struct in6_addr a = bench_ip("10.0.0.5"), last = bench_ip("10.0.0.9");
+    CHECK_OK(boot_queue(b.c, "alice", &b.mac, &b.setup, false, NULL, &id, NULL, &e));
+    struct version_new v = bench_version(&b.image, START + 9, START);
+    WANTS(&b, version_publish(b.c, "alice", NULL, &v, &e));
+    WANTS(&b, version_mark_damaged(b.c, &b.image, START + 9, "chunk 7", &e));
+    SQL_WANTS(&b, "UPDATE image SET head = 1795460000");
+    SQL_WANTS(&b, "UPDATE version SET kernel = '6.12'");
+    SQL_WANTS(&b, "UPDATE setup_image SET version = 1795460000");
+    SQL_WANTS(&b, "UPDATE setup SET name = 'chair'");
+    SQL_WANTS(&b, "UPDATE image SET name = 'lab2'");
+    SQL_WANTS(&b, "DELETE FROM setup_image");
+    SQL_WANTS(&b, "INSERT INTO setup_image SELECT setup.uuid, 0, image.uuid, NULL, 0 FROM setup, image");
+    SQL_WANTS(&b, "UPDATE machine SET name = 'other'");
+    SQL_WANTS(&b, "INSERT INTO machine_mac VALUES ('52:54:00:00:00:77', '52:54:00:00:00:01', 1)");
+    WANTS(&b, address_assign_all(b.c, &a, &last, &e));
+    SQL_WANTS(&b, "DELETE FROM address");
+    SQL_WANTS(&b, "DELETE FROM setup");
+    CHECK(get(&b, id).state == BOOT_CANCELLED);
+    bench_close(&b);
+}
+
+static void default_setups_and_unmanaged_machines(void)
+{
+    struct bench b = bench_open();
+    SQL_WANTS(&b, "UPDATE machine SET default_setup = (SELECT uuid FROM setup)");
+    struct script_job job = bench_render(&b);
+    CHECK(job.kind == SCRIPT_BOOT && job.boot.from_default);
+    SQL_WANTS(&b, "UPDATE setup_image SET updates = 1");
+    CHECK(bench_render(&b).boot.keep);
+    publish_image(&b, START + 3);
+    CHECK(bench_script_wanted(&b));
+    CHECK(bench_render(&b).boot.images[0].version == START + 3);
+    SQL_WANTS(&b, "UPDATE machine SET managed = 0");
+    CHECK(bench_render(&b).kind == SCRIPT_LOCAL);
+    SQL_WANTS(&b, "UPDATE machine SET managed = 1");
+    SQL_WANTS(&b, "UPDATE machine SET default_setup = NULL");
+    CHECK(bench_render(&b).kind == SCRIPT_LOCAL);
+    bench_close(&b);
+}
+
+static void a_machine_waits_for_its_own_update(void)
+{
+    struct bench b = bench_open();
+    struct script_job job;
+    enum boot_state ret;
+    int64_t first = bench_queue(&b, true), second = bench_queue(&b, false);
+    CHECK(bench_render(&b).boot.id == first);
+    lease(&b, NULL);
+    job = bench_render(&b);
+    CHECK(job.kind == SCRIPT_WAIT && job.boot.id == first);
+    CHECK_OK(boot_start(b.c, first, &e));
+    CHECK(bench_render(&b).kind == SCRIPT_WAIT);
+    end(&b, first, BOOT_COMMITTING);
+    CHECK(bench_render(&b).kind == SCRIPT_WAIT);
+    struct version_new v = bench_version(&b.image, START + 9, START);
+    CHECK_OK(boot_publish(b.c, first, &v, 1, &ret, &e));
+    job = bench_render(&b);
+    CHECK(job.kind == SCRIPT_BOOT && job.boot.id == second && job.boot.images[0].version == START + 9);
+    /* Nothing to keep, nothing to wait for. */
+    lease(&b, job.boot.token);
+    CHECK(bench_render(&b).kind == SCRIPT_LOCAL);
+    /* Interrupted: the machine goes on with its queue. */
+    end(&b, second, BOOT_INTERRUPTED);
+    int64_t third = bench_queue(&b, false);
+    CHECK(bench_render(&b).boot.id == third);
+    bench_close(&b);
+}
+
+static void a_change_while_rendering_is_not_lost(void)
+{
+    struct bench b = bench_open();
+    struct script_job job;
+    bench_render(&b);
+    bench_queue(&b, false);
+    CHECK_OK(script_next(b.c, &job, &e));
+    publish_image(&b, START + 5);
+    CHECK_OK(script_done(b.c, &job, &e));
+    CHECK(bench_script_wanted(&b));
+    CHECK(bench_render(&b).boot.images[0].version == START + 5);
+    /* A slower renderer that comes late takes nothing back. */
+    CHECK_OK(script_done(b.c, &job, &e));
+    CHECK(!bench_script_wanted(&b));
+    bench_close(&b);
+}
+
+static void the_waiting_script_was_fetched(void)
+{
+    struct bench b = bench_open();
+    struct in6_addr mine = bench_ip("10.0.0.1"), others = bench_ip("10.0.0.2"),
+                    nobodys = bench_ip("10.0.0.9");
+    struct mac other = bench_mac(2);
+    struct request r;
+    bench_machine(b.c, 2, NULL);
+    CHECK_OK(lease_record(b.c, &b.mac, &mine, 0, &e));
+    CHECK_OK(lease_record(b.c, &other, &others, 0, &e));
+    int64_t id = bench_queue(&b, true);
+    CHECK_FAILS(script_waiting_fetched(b.c, id, &mine, &e), ERR_STATE);
+    lease(&b, NULL);
+    CHECK_FAILS(script_waiting_fetched(b.c, id, &others, &e), ERR_STATE);
+    CHECK_FAILS(script_waiting_fetched(b.c, id, &nobodys, &e), ERR_STATE);
+    CHECK_FAILS(script_waiting_fetched(b.c, 99, &mine, &e), ERR_NOT_FOUND);
+    CHECK_OK(script_waiting_fetched(b.c, id, &mine, &e));
+    CHECK_OK(script_waiting_fetched(b.c, id, &mine, &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM request") == 1);
+    CHECK_OK(request_take(b.c, &r, &e));
+    CHECK(r.kind == REQUEST_RESET && r.boot == id);
+    CHECK_STR(r.actor, "machine 52:54:00:00:00:01");
+    CHECK_OK(script_waiting_fetched(b.c, id, &mine, &e)); /* taken, not answered: still pending */
+    CHECK(bench_ask(&b, "SELECT count(*) FROM request") == 1);
+    CHECK_OK(request_answer(b.c, r.id, 0, "", &e));
+    CHECK_OK(script_waiting_fetched(b.c, id, &mine, &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM request") == 2);
+    end(&b, id, BOOT_COMMITTING);
+    CHECK_OK(script_waiting_fetched(b.c, id, &mine, &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM request") == 2);
+    end(&b, id, BOOT_DISCARDED);
+    CHECK_FAILS(script_waiting_fetched(b.c, id, &mine, &e), ERR_STATE);
+    bench_close(&b);
+}
+
+/* ---- what goes with what ------------------------------------------------------------------------------------------ */
+
+static void cascades(void)
+{
+    struct bench b = bench_open();
+    int64_t id = bench_queue(&b, true), queued = bench_queue(&b, false);
+    bench_render(&b);
+    lease(&b, NULL);
+    /* What a boot uses stays, by whatever way it would go. */
+    bench_ask(&b, "DELETE FROM version");
+    bench_ask(&b, "DELETE FROM image");
+    bench_ask(&b, "DELETE FROM user");
+    bench_ask(&b, "DELETE FROM machine");
+    CHECK(bench_ask(&b, "SELECT (SELECT count(*) FROM version) + (SELECT count(*) FROM image) + "
+                        "(SELECT count(*) FROM user) + (SELECT count(*) FROM machine)") == 4);
+    /* The setup may go: the running boot has its images, and the history its name; queued ones end. */
+    CHECK(bench_ask(&b, "DELETE FROM setup") == -1);
+    struct boot boot = get(&b, id);
+    CHECK(boot.state == BOOT_LEASED && boot.nimages == 1 && uuid_is_zero(&boot.setup));
+    CHECK_STR(boot.setup_name, "desk");
+    CHECK(get(&b, queued).state == BOOT_CANCELLED);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE detail = 'its setup was removed'") == 1);
+    end(&b, id, BOOT_DISCARDED);
+    /* An ended boot outlives its image. */
+    CHECK(bench_ask(&b, "DELETE FROM user") == -1);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM image") == 0 &&
+          bench_ask(&b, "SELECT count(*) FROM version") == 0);
+    boot = get(&b, id);
+    CHECK(boot.nimages == 1 && boot.images[0].version == START && uuid_is_zero(&boot.images[0].image));
+    CHECK_STR(boot.images[0].name, "lab");
+    CHECK(bench_ask(&b, "SELECT count(*) FROM token_image") == 0);
+    CHECK(bench_ask(&b, "DELETE FROM machine") == -1);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM boot") == 0 &&
+          bench_ask(&b, "SELECT count(*) FROM token") == 0);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE object = 'boot 1'") > 0);
+    bench_close(&b);
+}
+
+static void a_pegged_version_stays(void)
+{
+    struct bench b = bench_open();
+    publish_image(&b, START + 5);
+    bench_setup(b.c, "pegged", b.image, START, false);
+    bench_ask(&b, "DELETE FROM version WHERE number = 1795460000");
+    CHECK(version_exists(b.c, &b.image, START));
+    bench_ask(&b, "DELETE FROM version WHERE number = 1795460005"); /* the head */
+    CHECK(version_exists(b.c, &b.image, START + 5));
+    bench_close(&b);
+}
+
+/* ---- many at once -------------------------------------------------------------------------------------------------- */
+
+#define PROCESSES 4
+
+/* Runs `work` in several processes, each with its own connection; all must end well. SQLite wants no connection to
+ * cross a fork, so b's is closed meanwhile. */
+static void together(struct bench *b, void (*work)(struct bench *b))
+{
+    pid_t pids[PROCESSES];
+    fflush(stdout);
+    catalog_close(b->c);
+    for (int i = 0; i < PROCESSES; i++) {
+        pids[i] = fork();
+        CHECK(pids[i] >= 0);
+        if (pids[i] == 0) {
+            CHECK_OK(catalog_open(b->path, CATALOG_NORMAL, &b->c, &e));
+            work(b);
+            catalog_close(b->c);
+            _exit(0);
+        }
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        int status;
+        CHECK(waitpid(pids[i], &status, 0) == pids[i] && status == 0);
+    }
+    CHECK_OK(catalog_open(b->path, CATALOG_NORMAL, &b->c, &e));
+}
+
+/* Leases and ends until the queue is empty; another process may hold the lease just then. */
+static void drain(struct bench *b)
+{
+    struct boot boot;
+    char who[32];
+    snprintf(who, sizeof who, "process %ld", (long)getpid());
+    for (;;) {
+        if (boot_lease(b->c, &b->mac, NULL, who, &boot, &e) == 0)
+            CHECK_OK(boot_end(b->c, who, boot.id, BOOT_DISCARDED, who, &e));
+        else if (e.code == ERR_NOT_FOUND)
+            return;
+        else
+            CHECK(e.code == ERR_STATE);
+    }
+}
+
+static void one_queue_many_takers(void)
+{
+    struct bench b = bench_open();
+    for (int i = 0; i < 50; i++)
+        bench_queue(&b, false);
+    together(&b, drain);
+    CHECK(bench_ask(
+              &b,
+              "SELECT count(*) FROM boot WHERE state = 'discarded' AND attempts = 0 AND address = result") ==
+          50);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'boot-leased'") == 50);
+    CHECK(bench_ask(&b, "SELECT count(DISTINCT object) FROM event WHERE what = 'boot-leased'") == 50);
+    bench_close(&b);
+}
+
+static void lease_once(struct bench *b)
+{
+    struct boot boot;
+    if (boot_lease(b->c, &b->mac, NULL, NULL, &boot, &e) < 0)
+        CHECK(e.code == ERR_STATE);
+}
+
+static void two_requests_at_once_lease_one(void)
+{
+    for (int i = 0; i < 5; i++) {
+        struct bench b = bench_open();
+        bench_queue(&b, false);
+        bench_queue(&b, false);
+        together(&b, lease_once);
+        CHECK(bench_ask(&b, "SELECT count(*) FROM boot WHERE state = 'leased'") == 1);
+        bench_close(&b);
+    }
+}
+
+static void queue_and_cancel(struct bench *b)
+{
+    struct script_job job;
+    for (int i = 0; i < 25; i++) {
+        int64_t id = bench_queue(b, i % 2);
+        if (script_next(b->c, &job, &e) == 0)
+            CHECK_OK(script_done(b->c, &job, &e));
+        CHECK_OK(boot_cancel(b->c, "alice", id, &e));
+    }
+}
+
+static void writers_wait_for_each_other(void)
+{
+    struct bench b = bench_open();
+    together(&b, queue_and_cancel);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM boot WHERE state = 'cancelled'") == PROCESSES * 25);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM token WHERE superseded IS NULL") <= 1);
+    bench_close(&b);
+}
+
+int main(void)
+{
+    UNIT(only_the_edges_are_taken);
+    UNIT(each_function_takes_its_edges_only);
+    UNIT(a_boot_remembers_its_life);
+    UNIT(queueing_is_refused_or_warned_about);
+    UNIT(what_is_kept);
+    UNIT(first_in_first_out_then_the_default);
+    UNIT(a_token_freezes_what_it_was_rendered_with);
+    UNIT(a_token_is_too_old_after_ten_minutes);
+    UNIT(a_boot_that_is_no_longer_next_can_come_still);
+    UNIT(what_cannot_be_leased);
+    UNIT(a_commit_is_the_next_latest);
+    UNIT(a_commit_beside_another_is_a_branch);
+    UNIT(all_versions_of_a_boot_or_none);
+    UNIT(every_change_of_a_boot_wants_the_script);
+    UNIT(every_change_of_its_setup_wants_the_script);
+    UNIT(default_setups_and_unmanaged_machines);
+    UNIT(a_machine_waits_for_its_own_update);
+    UNIT(a_change_while_rendering_is_not_lost);
+    UNIT(the_waiting_script_was_fetched);
+    UNIT(cascades);
+    UNIT(a_pegged_version_stays);
+    UNIT(one_queue_many_takers);
+    UNIT(two_requests_at_once_lease_one);
+    UNIT(writers_wait_for_each_other);
+    return 0;
+}

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* catalog/: the file and its schema, users, machines, addresses, images, setups, requests, events. */
+#include "tests/unit/catalog-bench.h"
+
+#include "lib/base/bytes.h"
+
+#include <sys/stat.h>
+
+/* ---- the file ------------------------------------------------------------------------------------------ */
+
+static void all_statements_prepare(void)
+{
+    struct bench b = bench_open();
+    CHECK_OK(db_views(b.c, &e));
+    for (int i = 0; i < SQL_COUNT; i++) {
+        CHECK(statement_sql[i]);
+        if (i == SQL_BEGIN || i == SQL_COMMIT || i == SQL_ROLLBACK || i == SQL_BACKUP)
+            continue;
+        CHECK_OK(db_script(b.c, "BEGIN IMMEDIATE", &e));
+        struct stmt *s = stmt_use(b.c, (enum statement)i);
+        /* Unbound parameters are NULL: a constraint may refuse that, a statement that does not parse fails. */
+        if (stmt_run(s, &e) < 0 && !strstr(e.msg, "constraint"))
+            fprintf(stderr, "%s: %s\n", statement_sql[i], e.msg), exit(1);
+        stmt_done(s);
+        CHECK_OK(db_script(b.c, "ROLLBACK", &e));
+    }
+    bench_close(&b);
+}
+
+static void created_once_and_opened(void)
+{
+    cleanup(free) char *path = path_format("%s/created.db", unit_dir());
+    struct catalog *c;
+    struct stat st;
+    CHECK_FAILS(catalog_open(path, CATALOG_FULL, &c, &e), ERR_NOT_FOUND);
+    CHECK(strstr(e.msg, "labboot init"));
+    CHECK_OK(catalog_create(path, &e));
+    CHECK_OK(catalog_create(path, &e));
+    CHECK(stat(path, &st) == 0 && (st.st_mode & 07777) == 0640);
+    CHECK_OK(catalog_open(path, CATALOG_FULL, &c, &e));
+    catalog_close(c);
+    catalog_close(NULL);
+}
+
+static struct bench file(const char *name)
+{
+    return (struct bench){.path = path_format("%s/%s", unit_dir(), name)};
+}
+
+static void write_file(const char *path, const char *text)
+{
+    CHECK_OK(atomic_replace(path, NULL, text, strlen(text), 0640, &e));
+}
+
+static void strange_files_are_refused(void)
+{
+    struct catalog *c;
+    struct bench b = file("strange.db");
+    write_file(b.path, "");
+    CHECK_FAILS(catalog_open(b.path, CATALOG_FULL, &c, &e), ERR_NOT_FOUND);
+    CHECK_OK(catalog_create(b.path, &e));
+    CHECK(bench_ask(&b, "PRAGMA user_version = 99") == -1);
+    CHECK_FAILS(catalog_open(b.path, CATALOG_FULL, &c, &e), ERR_STATE);
+    CHECK_FAILS(catalog_create(b.path, &e), ERR_STATE);
+    CHECK(strstr(e.msg, "newer"));
+    CHECK(bench_ask(&b, "PRAGMA application_id = 7") == -1);
+    CHECK_FAILS(catalog_open(b.path, CATALOG_FULL, &c, &e), ERR_STATE);
+    write_file(b.path,
+               "this is no database, and it is longer than the header of one, which has a hundred bytes: see "
+               "the file format");
+    CHECK_FAILS(catalog_open(b.path, CATALOG_FULL, &c, &e), ERR_CORRUPT);
+    CHECK_FAILS(catalog_create(b.path, &e), ERR_CORRUPT);
+    CHECK_FAILS(catalog_open(unit_dir(), CATALOG_FULL, &c, &e), ERR_FAILED);
+    free(b.path);
+}
+
+static void migrations_go_forward_after_a_backup(void)
+{
+    static const char *const steps[] = {"CREATE TABLE first (x)",
+                                        "CREATE TABLE second (y); INSERT INTO first VALUES (7)",
+                                        "CREATE TABLE third (z)"};
+    static const char *const broken[] = {steps[0], "CREATE TABLE half (x); INSERT INTO nowhere VALUES (1)"};
+    struct bench b = file("migrated.db"), copy = file("migrated.db.before-1");
+    CHECK_OK(db_migrate(b.path, steps, 1, &e));
+    CHECK(!path_exists(copy.path));
+    CHECK_FAILS(db_migrate(b.path, broken, 2, &e), ERR_FAILED);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM sqlite_schema") == 1);
+    CHECK(bench_ask(&b, "PRAGMA user_version") == 1);
+    CHECK_OK(db_migrate(b.path, steps, 3, &e));
+    CHECK(bench_ask(&b, "PRAGMA user_version") == 3);
+    CHECK(bench_ask(&b, "SELECT x FROM first") == 7);
+    CHECK(bench_ask(&copy, "PRAGMA user_version") == 1);
+    CHECK(bench_ask(&copy, "SELECT count(*) FROM first") == 0);
+    CHECK_OK(db_migrate(b.path, steps, 3, &e));
+    CHECK_FAILS(db_migrate(b.path, steps, 2, &e), ERR_STATE);
+    free(b.path);
+    free(copy.path);
+}
+
+static void data_version_shows_others_changes(void)
+{
+    struct bench b = bench_open();
+    struct catalog *other;
+    uint64_t before, after;
+    CHECK_OK(catalog_open(b.path, CATALOG_FULL, &other, &e));
+    CHECK_OK(catalog_data_version(other, &before, &e));
+    CHECK_OK(catalog_data_version(other, &after, &e));
+    CHECK(before == after);
+    bench_queue(&b, false);
+    CHECK_OK(catalog_data_version(other, &after, &e));
+    CHECK(before != after);
+    catalog_close(other);
+    bench_close(&b);
+}
+
+static void a_full_disk_changes_nothing(void)
+{
+    struct bench b = bench_open();
+    int64_t id = 77, events = bench_ask(&b, "SELECT count(*) FROM event");
+    cleanup(free) char *comment = calloc(1, 200000);
+    memset(comment, 'x', 199999);
+    CHECK_OK(db_script(b.c, "PRAGMA max_page_count = 1", &e)); /* as many pages as there are */
+    CHECK_FAILS(boot_queue(b.c, "alice", &b.mac, &b.setup, false, comment, &id, NULL, &e), ERR_FAILED);
+    CHECK(e.sys == ENOSPC && id == 77);
+    CHECK_OK(db_script(b.c, "PRAGMA max_page_count = 1000000", &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM boot") == 0);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event") == events);
+    bench_queue(&b, false);
+    bench_close(&b);
+}
+
+/* ---- people, machines ---------------------------------------------------------------------------------- */
+
+static void users_are_checked(void)
+{
+    struct bench b = bench_open();
+    CHECK_FAILS(user_add(b.c, "root", "alice", "", "other@example.org", "user", &e), ERR_STATE);
+    CHECK_FAILS(user_add(b.c, "root", "bob", "", "alice@example.org", "user", &e), ERR_STATE);
+    CHECK_FAILS(user_add(b.c, "root", "Bob", "", "b@example.org", "user", &e), ERR_USAGE);
+    CHECK_FAILS(user_add(b.c, "root", "bob", "", "b@example.org", "king", &e), ERR_USAGE);
+    CHECK_STR(e.msg, "a role is user, moderator or admin");
+    CHECK_FAILS(user_add(b.c, "root", "bob", "", "no address", NULL, &e), ERR_USAGE);
+    CHECK_FAILS(user_add(b.c, "root", "bob", "", NULL, NULL, &e), ERR_USAGE);
+    CHECK_OK(user_add(b.c, "root", "bob", NULL, "b@example.org", "admin", &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'user-added' AND object = 'user bob'") == 1);
+    bench_close(&b);
+}
+
+static void machines_by_any_name(void)
+{
+    struct bench b = bench_open();
+    struct mac more[] = {bench_mac(101), bench_mac(102)}, *macs;
+    struct machine_new new = {
+        .mac = bench_mac(100), .more = more, .nmore = 2, .name = "desk-7", .managed = true};
+    struct machine m;
+    size_t count;
+    CHECK_OK(machine_add(b.c, "root", &new, &e));
+    CHECK_OK(machine_find(b.c, "desk-7", &m, &e));
+    CHECK_STR(m.name, "desk-7");
+    CHECK_STR(m.architecture, "x86_64");
+    CHECK(m.managed && mac_equal(&m.mac, &new.mac));
+    CHECK_OK(machine_find(b.c, "5254.0000.0066", &m, &e));
+    CHECK_STR(m.name, "desk-7");
+    CHECK_OK(machine_by_mac(b.c, &more[0], &m, &e));
+    CHECK_OK(machine_macs(b.c, &more[1], &macs, &count, &e));
+    CHECK(count == 3 && mac_equal(&macs[0], &new.mac) && mac_equal(&macs[2], &more[1]));
+    free(macs);
+    CHECK_OK(machine_find(b.c, "machine-525400000001", &m, &e));
+    CHECK_FAILS(machine_find(b.c, "52-54-00-00-77-77", &m, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(machine_find(b.c, "525400007777", &m, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(machine_find(b.c, "desk-8", &m, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(machine_find(b.c, "Desk 8", &m, &e), ERR_USAGE);
+    struct machine *all;
+    CHECK_OK(machines_all(b.c, &all, &count, &e));
+    CHECK(count == 2 && mac_equal(&all[0].mac, &new.mac));
+    free(all);
+    struct mac none = bench_mac(999);
+    CHECK_FAILS(machine_macs(b.c, &none, &macs, &count, &e), ERR_NOT_FOUND);
+    bench_close(&b);
+}
+
+static void machines_are_checked(void)
+{
+    struct bench b = bench_open();
+    struct mac first = bench_mac(1), more = bench_mac(3);
+    struct uuid nowhere;
+    uuid_make(&nowhere);
+    struct machine_new new = {.mac = bench_mac(2), .name = "machine-525400000001", .managed = true};
+    CHECK_FAILS(machine_add(b.c, "root", &new, &e), ERR_STATE);
+    new = (struct machine_new){.mac = bench_mac(2), .more = &first, .nmore = 1};
+    CHECK_FAILS(machine_add(b.c, "root", &new, &e), ERR_STATE);
+    new = (struct machine_new){.mac = bench_mac(2), .architecture = "vax"};
+    CHECK_FAILS(machine_add(b.c, "root", &new, &e), ERR_USAGE);
+    new = (struct machine_new){.mac = bench_mac(2), .default_setup = &nowhere};
+    CHECK_FAILS(machine_add(b.c, "root", &new, &e), ERR_NOT_FOUND);
+    new = (struct machine_new){.mac = bench_mac(2), .name = "no_good"};
+    CHECK_FAILS(machine_add(b.c, "root", &new, &e), ERR_USAGE);
+    new = (struct machine_new){.mac = bench_mac(2), .more = (struct mac[]){more, more}, .nmore = 2};
+    CHECK_FAILS(machine_add(b.c, "root", &new, &e), ERR_STATE);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM machine") == 1);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM machine_mac") == 1);
+    bench_close(&b);
+}
+
+/* ---- addresses ----------------------------------------------------------------------------------------- */
+
+struct seen {
+    size_t count;
+    struct in6_addr last;
+};
+
+static int see(void *ctx, const struct mac *mac, const struct in6_addr *address, const char *name,
+               struct err *err)
+{
+    struct seen *s = ctx;
+    CHECK(mac->b[0] == 0x52 && name[0]);
+    CHECK(s->count == 0 || memcmp(&s->last, address, sizeof *address) < 0);
+    s->last = *address;
+    if (++s->count == 100)
+        return err_set(err, ERR_FAILED, "enough");
+    return 0;
+}
+
+static void addresses_are_stable(void)
+{
+    struct bench b = bench_open();
+    struct in6_addr first = bench_ip("10.0.0.254"), last = bench_ip("10.0.1.1"), a;
+    struct mac stranger = bench_mac(500), one = bench_mac(1), two = bench_mac(2);
+    struct machine_new unmanaged = {.mac = bench_mac(9)};
+    struct seen seen = {0};
+    CHECK_OK(machine_add(b.c, "root", &unmanaged, &e));
+    /* .255 is leased to somebody else. */
+    struct in6_addr leased = bench_ip("10.0.0.255");
+    CHECK_OK(lease_record(b.c, &stranger, &leased, 0, &e));
+    CHECK_FAILS(address_of_mac(b.c, &one, &a, &e), ERR_NOT_FOUND);
+    CHECK_OK(address_assign_all(b.c, &first, &last, &e));
+    bench_machine(b.c, 2, NULL);
+    CHECK_OK(address_assign_all(b.c, &first, &last, &e));
+    CHECK_OK(address_of_mac(b.c, &one, &a, &e));
+    CHECK(memcmp(&a, &first, sizeof a) == 0);
+    CHECK_OK(address_of_mac(b.c, &two, &a, &e));
+    a.s6_addr[15]++;
+    CHECK(memcmp(&a, &last, sizeof a) == 0); /* 10.0.1.0 and one more */
+    CHECK_OK(address_each(b.c, see, &seen, &e));
+    CHECK(seen.count == 2);
+    seen = (struct seen){.count = 99};
+    seen.last = bench_ip("1.1.1.1");
+    CHECK_FAILS(address_each(b.c, see, &seen, &e), ERR_FAILED);
+    bench_machine(b.c, 3, NULL);
+    bench_machine(b.c, 4, NULL);
+    CHECK_FAILS(address_assign_all(b.c, &first, &last, &e), ERR_STATE);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM address") == 2);
+    CHECK_FAILS(address_assign_all(b.c, &last, &first, &e), ERR_USAGE);
+    bench_close(&b);
+}
+
+static void leases_make_an_address_a_machines(void)
+{
+    struct bench b = bench_open();
+    struct in6_addr a = bench_ip("10.0.0.7"), assigned = bench_ip("10.0.0.1");
+    struct mac one = bench_mac(1), stranger = bench_mac(500);
+    struct machine m;
+    CHECK_FAILS(machine_by_address(b.c, &a, &m, &e), ERR_NOT_FOUND);
+    CHECK_OK(lease_record(b.c, &one, &a, START + 60, &e));
+    CHECK_OK(lease_record(b.c, &one, &a, START + 90, &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'lease-given'") == 1);
+    CHECK_OK(machine_by_address(b.c, &a, &m, &e));
+    CHECK(mac_equal(&m.mac, &one));
+    db_set_now(b.c, START + 90);
+    CHECK_FAILS(machine_by_address(b.c, &a, &m, &e), ERR_NOT_FOUND);
+    CHECK_OK(lease_record(b.c, &one, &a, 0, &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'lease-given'") == 2);
+    CHECK_OK(machine_by_address(b.c, &a, &m, &e));
+    /* Given to another MAC since. */
+    CHECK_OK(lease_record(b.c, &stranger, &a, 0, &e));
+    CHECK_FAILS(machine_by_address(b.c, &a, &m, &e), ERR_NOT_FOUND);
+    CHECK_OK(lease_remove(b.c, &one, &a, &e));
+    CHECK_OK(lease_remove(b.c, &stranger, &a, &e));
+    CHECK_OK(lease_remove(b.c, &stranger, &a, &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'lease-ended'") == 1);
+    /* An assignment wins over a lease. */
+    CHECK_OK(address_assign_all(b.c, &assigned, &assigned, &e));
+    CHECK_OK(lease_record(b.c, &stranger, &assigned, 0, &e));
+    CHECK_OK(machine_by_address(b.c, &assigned, &m, &e));
+    CHECK(mac_equal(&m.mac, &one));
+    bench_close(&b);
+}
+
+/* ---- images, versions, setups -------------------------------------------------------------------------- */
+
+static void images_by_name(void)
+{
+    struct bench b = bench_open();
+    struct image i;
+    uint64_t v;
+    char text[UUID_TEXT_SIZE];
+    CHECK_OK(user_add(b.c, "root", "bob", NULL, "b@example.org", NULL, &e));
+    CHECK_OK(image_find(b.c, "lab", NULL, &i, &e));
+    CHECK_STR(i.owner, "alice");
+    CHECK(i.head == START && i.last_version == START);
+    struct uuid bobs = bench_image(b.c, "lab", "bob", "user");
+    CHECK_FAILS(image_find(b.c, "lab", NULL, &i, &e), ERR_STATE);
+    CHECK(strstr(e.msg, "alice/lab, bob/lab"));
+    CHECK_OK(image_find(b.c, "lab", "bob", &i, &e));
+    CHECK(uuid_equal(&i.uuid, &bobs));
+    CHECK_OK(image_find(b.c, "alice/lab", "bob", &i, &e));
+    CHECK(uuid_equal(&i.uuid, &b.image));
+    CHECK_OK(image_find(b.c, uuid_to_text(&bobs, text), NULL, &i, &e));
+    CHECK_STR(i.type, "user");
+    struct image *all;
+    size_t count;
+    CHECK_OK(images_all(b.c, &all, &count, &e));
+    CHECK(count == 2 && uuid_equal(&all[0].uuid, &b.image) && uuid_equal(&all[1].uuid, &bobs));
+    free(all);
+    CHECK_FAILS(image_find(b.c, "nothing", "bob", &i, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(image_find(b.c, "bob/nothing", NULL, &i, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(image_find(b.c, "bob/../lab", NULL, &i, &e), ERR_USAGE);
+    CHECK_FAILS(image_find(b.c, "'; DROP TABLE image; --", NULL, &i, &e), ERR_USAGE);
+    CHECK_FAILS(image_find(b.c, "12345678-1234-4234-8234-123456789abc", NULL, &i, &e), ERR_NOT_FOUND);
+    CHECK_OK(image_version_find(b.c, "alice/lab@1795460000", NULL, &i, &v, &e));
+    CHECK(v == START && uuid_equal(&i.uuid, &b.image));
+    CHECK_OK(image_version_find(b.c, "alice/lab@latest", NULL, &i, &v, &e));
+    CHECK_OK(image_version_find(b.c, "alice/lab", NULL, &i, &v, &e));
+    CHECK_FAILS(image_version_find(b.c, "alice/lab@7", NULL, &i, &v, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(image_version_find(b.c, "alice/lab@x", NULL, &i, &v, &e), ERR_USAGE);
+    CHECK_FAILS(image_version_find(b.c, "carol/lab@1", NULL, &i, &v, &e), ERR_NOT_FOUND);
+    bench_close(&b);
+}
+
+static void versions_are_numbered(void)
+{
+    struct bench b = bench_open();
+    struct uuid none;
+    uint64_t v;
+    uuid_make(&none);
+    CHECK_OK(version_choose(b.c, &none, 0, &v, &e));
+    CHECK(v == START);
+    CHECK_OK(version_choose(b.c, &b.image, 0, &v, &e));
+    CHECK(v == START + 1);
+    CHECK_OK(version_choose(b.c, &b.image, START + 50, &v, &e));
+    CHECK(v == START + 50);
+    db_set_now(b.c, START - 1000); /* a clock that went backwards */
+    CHECK_OK(version_choose(b.c, &b.image, 0, &v, &e));
+    CHECK(v == START + 1);
+    db_set_now(b.c, START + 1000);
+    CHECK_OK(version_choose(b.c, &b.image, 0, &v, &e));
+    CHECK(v == START + 1000);
+    CHECK(version_exists(b.c, &b.image, START) && !version_exists(b.c, &b.image, 5));
+    /* One that was removed keeps its number. */
+    struct version_new next = bench_version(&b.image, START + 9, START);
+    CHECK_OK(version_publish(b.c, "alice", NULL, &next, &e));
+    CHECK(bench_ask(&b, "UPDATE image SET head = 1795460000 WHERE name = 'lab'") == -1);
+    CHECK(bench_ask(&b, "DELETE FROM version WHERE number = 1795460009") == -1);
+    db_set_now(b.c, START);
+    CHECK_OK(version_choose(b.c, &b.image, 0, &v, &e));
+    CHECK(v == START + 10);
+    bench_close(&b);
+}
+
+static void published_versions_are_checked(void)
+{
+    struct bench b = bench_open();
+    struct image i = {.name = "done",
+                      .owner = "alice",
+                      .type = "system",
+                      .compression = "zstd",
+                      .file_type = "raw",
+                      .filesystem = "ext4"};
+    uuid_make(&i.uuid);
+    struct version_new v = bench_version(&i.uuid, START, 0);
+    CHECK_FAILS(version_publish(b.c, "alice", &i, &v, &e), ERR_USAGE);
+    strcpy(i.name, "machine");
+    CHECK_FAILS(version_publish(b.c, "alice", &i, &v, &e), ERR_USAGE);
+    strcpy(i.name, "../lab");
+    CHECK_FAILS(version_publish(b.c, "alice", &i, &v, &e), ERR_USAGE);
+    strcpy(i.name, "lab");
+    CHECK_FAILS(version_publish(b.c, "alice", &i, &v, &e), ERR_STATE);
+    strcpy(i.name, "new");
+    strcpy(i.owner, "carol");
+    CHECK_FAILS(version_publish(b.c, "alice", &i, &v, &e), ERR_NOT_FOUND);
+    strcpy(i.owner, "alice");
+    strcpy(i.file_type, "vdi");
+    CHECK_FAILS(version_publish(b.c, "alice", &i, &v, &e), ERR_USAGE);
+    CHECK(strstr(e.msg, "file type is raw or qcow2"));
+    strcpy(i.file_type, "raw");
+    v.parent = START;
+    CHECK_FAILS(version_publish(b.c, "alice", &i, &v, &e), ERR_USAGE);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM image") == 1);
+    v = bench_version(&b.image, START, 0);
+    CHECK_FAILS(version_publish(b.c, "alice", NULL, &v, &e), ERR_STATE);
+    v = bench_version(&i.uuid, START, 0);
+    CHECK_FAILS(version_publish(b.c, "alice", NULL, &v, &e), ERR_NOT_FOUND);
+    v = bench_version(&b.image, START + 1, START);
+    CHECK_OK(version_publish(b.c, "alice", NULL, &v, &e));
+    CHECK_OK(image_by_uuid(b.c, &b.image, &i, &e));
+    CHECK(i.head == START + 1 && i.last_version == START + 1);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE object = 'image alice/lab@1795460001'") == 1);
+    bench_close(&b);
+}
+
+static void damage_is_told_once(void)
+{
+    struct bench b = bench_open();
+    int64_t id;
+    CHECK_FAILS(version_mark_damaged(b.c, &b.image, 4, "chunk 7", &e), ERR_NOT_FOUND);
+    CHECK_OK(version_mark_damaged(b.c, &b.image, START, "chunk 7", &e));
+    CHECK_OK(version_mark_damaged(b.c, &b.image, START, "chunk 8", &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'version-damaged' AND detail = 'chunk 7'") ==
+          1);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE detail = 'chunk 8'") == 0);
+    CHECK_FAILS(boot_queue(b.c, "alice", &b.mac, &b.setup, false, NULL, &id, NULL, &e), ERR_STATE);
+    CHECK(strstr(e.msg, "damaged"));
+    bench_close(&b);
+}
+
+static void setups_are_checked(void)
+{
+    struct bench b = bench_open();
+    struct uuid ret, second;
+    char name[NAME_SIZE];
+    CHECK_OK(user_add(b.c, "root", "bob", NULL, "b@example.org", NULL, &e));
+    struct uuid bobs = bench_image(b.c, "lab", "bob", "user");
+    struct setup_image two[] = {{.image = b.image}, {.image = bobs}},
+                       twice[] = {{.image = b.image}, {.image = b.image}};
+    CHECK_FAILS(setup_create(b.c, "alice", "s", "alice", two, 2, &ret, &e), ERR_STATE);
+    CHECK_FAILS(setup_create(b.c, "alice", "s", "alice", twice, 2, &ret, &e), ERR_STATE);
+    CHECK_FAILS(setup_create(b.c, "alice", "s", "alice", two, 0, &ret, &e), ERR_USAGE);
+    CHECK_FAILS(setup_create(b.c, "alice", "s", "alice", two, SETUP_IMAGES_MAX + 1, &ret, &e), ERR_USAGE);
+    CHECK_FAILS(setup_create(b.c, "alice", "S", "alice", two, 1, &ret, &e), ERR_USAGE);
+    CHECK_FAILS(setup_create(b.c, "alice", "s", "carol", two, 1, &ret, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(setup_create(b.c, "alice", "desk", "alice", two, 1, &ret, &e), ERR_STATE);
+    two[0].version = 5;
+    CHECK_FAILS(setup_create(b.c, "alice", "s", "alice", two, 1, &ret, &e), ERR_NOT_FOUND);
+    two[0].version = 0;
+    uuid_make(&two[0].image);
+    CHECK_FAILS(setup_create(b.c, "alice", "s", "alice", two, 1, &ret, &e), ERR_NOT_FOUND);
+    CHECK_OK(setup_create(b.c, "bob", "desk", "bob", two + 1, 1, &second, &e));
+    CHECK_FAILS(setup_find(b.c, "desk", NULL, &ret, name, &e), ERR_STATE);
+    CHECK_OK(setup_find(b.c, "desk", "bob", &ret, name, &e));
+    CHECK(uuid_equal(&ret, &second));
+    CHECK_STR(name, "desk");
+    CHECK_FAILS(setup_find(b.c, "chair", "bob", &ret, name, &e), ERR_NOT_FOUND);
+    bench_close(&b);
+}
+
+/* ---- requests, events ---------------------------------------------------------------------------------- */
+
+static void requests_are_taken_and_answered(void)
+{
+    struct bench b = bench_open();
+    int64_t boot = bench_queue(&b, false), first, second;
+    struct request r;
+    CHECK_FAILS(request_take(b.c, &r, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(request_add(b.c, "root", REQUEST_END, 99, &first, &e), ERR_NOT_FOUND);
+    CHECK_OK(request_add(b.c, "root", REQUEST_COMMIT, boot, &first, &e));
+    CHECK_OK(request_add(b.c, "alice", REQUEST_DISCARD, 0, &second, &e));
+    CHECK_OK(request_take(b.c, &r, &e));
+    CHECK(r.id == first && r.kind == REQUEST_COMMIT && r.boot == boot && !r.answered);
+    CHECK_STR(r.actor, "root");
+    CHECK_OK(request_take(b.c, &r, &e));
+    CHECK(r.id == second && r.kind == REQUEST_DISCARD && r.boot == 0);
+    CHECK_FAILS(request_take(b.c, &r, &e), ERR_NOT_FOUND);
+    CHECK_OK(request_answer(b.c, second, ERR_STATE, "it runs", &e));
+    CHECK_OK(request_untake_all(b.c, &e)); /* the server died with the first one */
+    CHECK_OK(request_take(b.c, &r, &e));
+    CHECK(r.id == first);
+    CHECK_OK(request_answer(b.c, first, 0, "1795460001", &e));
+    CHECK_FAILS(request_answer(b.c, first, 0, "again", &e), ERR_STATE);
+    CHECK_OK(request_get(b.c, first, &r, &e));
+    CHECK(r.answered && r.code == 0);
+    CHECK_STR(r.answer, "1795460001");
+    CHECK_OK(request_get(b.c, second, &r, &e));
+    CHECK(r.answered && r.code == ERR_STATE);
+    CHECK_FAILS(request_get(b.c, 99, &r, &e), ERR_NOT_FOUND);
+    CHECK_OK(request_untake_all(b.c, &e));
+    CHECK_FAILS(request_take(b.c, &r, &e), ERR_NOT_FOUND);
+    bench_close(&b);
+}
+
+static void events_name_their_machine(void)
+{
+    struct bench b = bench_open();
+    CHECK_OK(event_add(b.c, "server", "refused", "machine 52-54-00-00-00-01", "not its address", &e));
+    CHECK_OK(event_add(b.c, "server", "refused", "machine of nobody", NULL, &e));
+    struct in6_addr nobodys;
+    CHECK_OK(parse_ip("10.99.0.1", &nobodys, &e));
+    for (int i = 0; i < 3; i++)
+        CHECK_OK(tftp_record(b.c, &nobodys, "/boot/\"\n'x", &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'tftp'") == 1);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE object = 'address 10.99.0.1' AND "
+                        "detail = '/boot/\\x22\\x0a\\x27x'") == 1);
+    CHECK_OK(tftp_record(b.c, &nobodys, "/ipxe.efi", &e));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'tftp'") == 2);
+    CHECK(bench_ask(&b,
+                    "SELECT count(*) FROM event WHERE what = 'refused' AND machine = '52:54:00:00:00:01'") ==
+          1);
+    CHECK(bench_ask(
+              &b, "SELECT count(*) FROM event WHERE what = 'refused' AND machine IS NULL AND detail = ''") ==
+          1);
+    CHECK(bench_ask(&b, "SELECT min(at) FROM event") == START);
+    bench_close(&b);
+}
+
+int main(void)
+{
+    UNIT(all_statements_prepare);
+    UNIT(created_once_and_opened);
+    UNIT(strange_files_are_refused);
+    UNIT(migrations_go_forward_after_a_backup);
+    UNIT(data_version_shows_others_changes);
+    UNIT(a_full_disk_changes_nothing);
+    UNIT(users_are_checked);
+    UNIT(machines_by_any_name);
+    UNIT(machines_are_checked);
+    UNIT(addresses_are_stable);
+    UNIT(leases_make_an_address_a_machines);
+    UNIT(images_by_name);
+    UNIT(versions_are_numbered);
+    UNIT(published_versions_are_checked);
+    UNIT(damage_is_told_once);
+    UNIT(setups_are_checked);
+    UNIT(requests_are_taken_and_answered);
+    UNIT(events_name_their_machine);
+    return 0;
+}
