@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LABBOOT_CLI_H
+#define LABBOOT_CLI_H
+
+/* What all commands share. A command is a row of the table in main.c and a function; it finds its words and options
+ * in struct cli, prints its result to stdout and returns -1 with an error, which main prints. */
+
+#include "catalog/query.h"
+#include "conf/conf.h"
+#include "lib/store/progress.h"
+
+/* ---- commands ------------------------------------------------------------------------------------------------ */
+enum {
+    NEEDS_CONF = 1,    /* the configuration is loaded */
+    NEEDS_CATALOG = 2, /* and root's rights are dropped, and the catalog is open */
+    TAKES_EXTRA = 4,   /* words behind "--" are for another program */
+};
+
+struct option {
+    const char *name;  /* without its dashes */
+    const char *value; /* what it takes, for the help: "FILE"; NULL: nothing */
+    const char *help;
+    bool many; /* may be given more than once */
+};
+
+struct cli;
+struct command {
+    const char *noun, *verb; /* verb NULL: the noun alone */
+    int (*run)(struct cli *c, struct err *e);
+    const char *usage; /* its words, for the help */
+    int min, max;      /* how many words it takes */
+    unsigned needs;
+    const char *summary;
+    const struct option *options; /* the last one's name is NULL; or NULL */
+};
+
+#define CLI_WORDS_MAX 8
+#define CLI_OPTIONS_MAX 64
+
+struct given {
+    const char *name, *value;
+};
+
+struct cli {
+    const struct command *command;
+    const char *words[CLI_WORDS_MAX]; /* behind noun and verb */
+    int nwords;
+    struct given options[CLI_OPTIONS_MAX];
+    size_t noptions;
+    char **extra; /* NULL-terminated, behind "--" */
+    bool json, quiet, help, version;
+
+    char *conf_path; /* absolute; /dev/null where the default file is missing */
+    struct conf conf;
+    bool conf_loaded;
+    struct catalog *catalog;
+    char actor[NAME_SIZE]; /* who called, for the event trail */
+};
+
+/* The option's value, "" for one without, NULL when it was not given. */
+const char *cli_option(const struct cli *c, const char *name);
+/* The i-th value of an option that may be given more than once. */
+const char *cli_option_at(const struct cli *c, const char *name, size_t i);
+
+/* ---- context.c ------------------------------------------------------------------------------------------------ */
+int cli_load_conf(struct cli *c, struct err *e) must_check;
+/* Drops root's rights for good and opens the catalog. */
+int cli_enter(struct cli *c, struct err *e) must_check;
+int cli_open_catalog(struct cli *c, struct err *e) must_check;
+void cli_release(struct cli *c);
+/* As cli_enter, but rights are lowered only until rights_regain. */
+int cli_enter_for_now(struct cli *c, struct err *e) must_check;
+/* Who owns what is made: `given`, or where that is NULL the calling user if the catalog knows it, or the only admin. */
+int cli_owner(struct cli *c, const char *given, char ret[NAME_SIZE], struct err *e) must_check;
+/* Brings the machines' scripts up to date after a change; a failure is a warning. */
+void cli_render(struct cli *c);
+void cli_warn(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Whether a server holds RUN/server.lock. */
+bool cli_server_runs(const struct conf *conf);
+/* A boot's id, or a machine: its running boot, or the one that ended last. */
+int cli_find_boot(struct cli *c, const char *text, struct boot *ret, struct err *e) must_check;
+int cli_check_word(const char *what, const char *text, const char *const *allowed, struct err *e) must_check;
+
+/* ---- rights.c -------------------------------------------------------------------------------------------- */
+/* Root's labboot works as the system user labboot, where that exists: files of root would stop the server. */
+#define LABBOOT_USER "labboot"
+/* For good. Nothing happens for any other caller, or without that user. */
+int rights_drop(struct err *e) must_check;
+/* Until rights_regain. */
+int rights_lower(struct err *e) must_check;
+int rights_regain(struct err *e) must_check;
+/* Gives a file that root made to that user. */
+int rights_give(const char *path, struct err *e) must_check;
+
+/* ---- print.c -------------------------------------------------------------------------------------------------- */
+/* A list as columns, one object as lines of NAME value, either as one JSON value with --json. */
+int print_query(struct cli *c, enum query q, const char *argument, struct err *e) must_check;
+/* What was made: `id` alone, or the object that `q` shows with --json. */
+int print_made(struct cli *c, const char *id, enum query q, const char *argument, struct err *e) must_check;
+void print_json_string(struct strbuf *out, const char *text);
+int print_text(const char *text, struct err *e) must_check;
+
+/* ---- progress.c ----------------------------------------------------------------------------------------------- */
+/* For the one long work of a command: a bar on a terminal, a JSON line a second with --progress json, else nothing.
+ * The option is to be checked before anything is made. From progress_begin to progress_end SIGINT, SIGTERM and SIGHUP
+ * stop the work, so that it can clean up. */
+int progress_option(const struct cli *c, struct err *e) must_check;
+struct progress progress_begin(const struct cli *c, const char *what);
+void progress_end(void);
+/* ERR_FAILED once one of those signals has come: for before the last step. */
+int progress_check(struct err *e) must_check;
+
+/* ---- the commands --------------------------------------------------------------------------------------------- */
+int run_init(struct cli *c, struct err *e);
+int run_config_check(struct cli *c, struct err *e);
+int run_config_show(struct cli *c, struct err *e);
+int run_config_example(struct cli *c, struct err *e);
+int run_serve(struct cli *c, struct err *e);
+int run_dhcp(struct cli *c, struct err *e);
+int run_status(struct cli *c, struct err *e);
+int run_user_add(struct cli *c, struct err *e);
+int run_user_list(struct cli *c, struct err *e);
+int run_machine_add(struct cli *c, struct err *e);
+int run_machine_list(struct cli *c, struct err *e);
+int run_machine_show(struct cli *c, struct err *e);
+int run_image_import(struct cli *c, struct err *e);
+int run_image_export(struct cli *c, struct err *e);
+int run_image_list(struct cli *c, struct err *e);
+int run_image_show(struct cli *c, struct err *e);
+int run_image_versions(struct cli *c, struct err *e);
+int run_setup_create(struct cli *c, struct err *e);
+int run_setup_list(struct cli *c, struct err *e);
+int run_setup_show(struct cli *c, struct err *e);
+int run_boot_queue(struct cli *c, struct err *e);
+int run_boot_list(struct cli *c, struct err *e);
+int run_boot_show(struct cli *c, struct err *e);
+int run_boot_next(struct cli *c, struct err *e);
+int run_boot_cancel(struct cli *c, struct err *e);
+int run_boot_end(struct cli *c, struct err *e);
+
+extern const struct option status_options[], user_add_options[], machine_add_options[],
+    image_import_options[], image_export_options[], setup_create_options[], boot_queue_options[],
+    boot_end_options[];
+
+#endif

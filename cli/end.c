@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* boot end: a request to the running server, whose sessions hold the overlays; without a server the same code runs here,
+ * under the lock that a server would take. */
+#include "cli/cli.h"
+
+#include "lib/base/fsutil.h"
+#include "nbd-plugin/publish.h"
+#include "tftp-glue/kernel.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+
+const struct option boot_end_options[] = {
+    {"commit", NULL, "keep what is to be kept, though its file systems may not be clean", false},
+    {"discard", NULL, "throw away all that was written", false},
+    {NULL, NULL, NULL, false},
+};
+
+#define POLL_MS 50
+#define WHY "ended by an admin"
+
+static bool server_has_gone(const struct conf *conf, int *ret_lock)
+{
+    struct err e;
+    cleanup(free) char *path = path_format("%s/server.lock", conf->server.run_dir);
+    return make_dirs(conf->server.run_dir, 0755, &e) == 0 && lock_file(path, false, ret_lock, &e) == 0;
+}
+
+/* `asked`: the server was asked to, and may have got anywhere with it before it died. */
+static int finish_offline(struct cli *c, int64_t boot, bool asked, enum publish_mode mode, struct boot *ret,
+                          struct err *e)
+{
+    struct boot b;
+    if (boot_get(c->catalog, boot, &b, e) < 0)
+        return -1;
+    bool over = b.state == BOOT_COMMITTED || b.state == BOOT_BRANCHED || b.state == BOOT_DISCARDED;
+    if (asked && over) {
+        *ret = b;
+        return 0;
+    }
+    struct guard guard = GUARD_INIT(c->catalog);
+    struct publisher p = {.conf = &c->conf, .guard = &guard, .hooks = {.kernel = kernel_extract}};
+    if (store_open(c->conf.server.images_dir, 0, &p.store, e) < 0)
+        return -1;
+    /* A server that died while it committed has left the boot so. */
+    bool begun = b.state == BOOT_COMMITTING && mode != PUBLISH_DISCARD;
+    int r = begun ? 0 : publish_begin(&p, boot, mode, c->actor, WHY, e);
+    if (r == 0)
+        r = publish_finish(&p, boot, mode, NULL, ret, e);
+    store_close(p.store);
+    return r;
+}
+
+/* The request that a server died over shall not be served by the next one. */
+static void close_request(struct cli *c, int64_t request, int result, const struct err *why)
+{
+    struct err e;
+    int code = result < 0 ? (int)why->code : 0;
+    if (request && request_answer(c->catalog, request, code, result < 0 ? why->msg : "", &e) < 0)
+        cli_warn(c, "%s", e.msg);
+}
+
+/* 1: answered, 0: not yet. */
+static int answered(struct cli *c, int64_t request, struct err *e)
+{
+    struct request q;
+    if (request_get(c->catalog, request, &q, e) < 0)
+        return -1;
+    if (q.answered && q.code)
+        return err_set(e, q.code, "%s", q.answer);
+    return q.answered;
+}
+
+static int end_boot(struct cli *c, const struct boot *b, enum request_kind kind, enum publish_mode mode,
+                    struct boot *ret, struct err *e)
+{
+    int64_t request = 0;
+    for (;;) {
+        cleanup(close) int lock = -1;
+        if (server_has_gone(&c->conf, &lock)) {
+            int r = request ? answered(c, request, e) : 0; /* its last deed */
+            if (r != 0)
+                return r < 0 ? -1 : boot_get(c->catalog, b->id, ret, e);
+            r = finish_offline(c, b->id, request != 0, mode, ret, e);
+            close_request(c, request, r, e);
+            return r;
+        }
+        if (!request && request_add(c->catalog, c->actor, kind, b->id, &request, e) < 0)
+            return -1;
+        nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
+        int r = answered(c, request, e);
+        if (r != 0)
+            return r < 0 ? -1 : boot_get(c->catalog, b->id, ret, e);
+    }
+}
+
+static int print_versions(struct cli *c, const struct boot *b, struct err *e)
+{
+    cleanup(strbuf) struct strbuf out = STRBUF_INIT;
+    char id[24];
+    snprintf(id, sizeof id, "%" PRId64, b->id);
+    if (c->json)
+        return print_query(c, QUERY_BOOT, id, e);
+    for (size_t i = 0; i < b->nimages; i++)
+        if (b->images[i].result)
+            strbuf_appendf(&out, "%s@%" PRIu64 "\n", b->images[i].name, b->images[i].result);
+    return print_text(strbuf_text(&out), e);
+}
+
+int run_boot_end(struct cli *c, struct err *e)
+{
+    bool commit = cli_option(c, "commit"), discard = cli_option(c, "discard");
+    struct boot b, ended;
+    if (commit && discard)
+        return err_set(e, ERR_USAGE, "--commit or --discard, not both");
+    if (cli_find_boot(c, c->words[0], &b, e) < 0)
+        return -1;
+    if (b.state == BOOT_QUEUED)
+        return err_set(e, ERR_STATE, "boot %" PRId64 " is still queued; try: labboot boot cancel %" PRId64,
+                       b.id, b.id);
+    enum request_kind kind = commit ? REQUEST_COMMIT : discard ? REQUEST_DISCARD : REQUEST_END;
+    enum publish_mode mode = commit ? PUBLISH_COMMIT : discard ? PUBLISH_DISCARD : PUBLISH_AUTO;
+    int r = end_boot(c, &b, kind, mode, &ended, e);
+    cli_render(c); /* a boot that is interrupted has ended too */
+    if (r < 0)
+        return -1;
+    if (ended.state == BOOT_BRANCHED)
+        cli_warn(c, "another version was published meanwhile: this one is a branch, and not the latest");
+    return print_versions(c, &ended, e);
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* serve and dhcp: the two commands that stay. serve gives nbdkit its sockets as systemd would, because nbdkit by itself
+ * listens on one socket only and sets no keepalive. */
+#include "cli/cli.h"
+#include "cli/sockets.h"
+
+#include "lib/base/fsutil.h"
+#include "tftp-glue/dhcp.h"
+#include "tftp-glue/render.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* Sockets that systemd opened: this process is the one that they are meant for, and stays it through exec. */
+static bool activated(void)
+{
+    uint64_t pid, count;
+    struct err e;
+    const char *pid_text = getenv("LISTEN_PID"), *count_text = getenv("LISTEN_FDS");
+    return pid_text && count_text && parse_number(pid_text, 1, INT32_MAX, &pid, &e) == 0 &&
+           parse_number(count_text, 1, 1024, &count, &e) == 0 && (pid_t)pid == getpid();
+}
+
+static int announce_sockets(size_t count, struct err *e)
+{
+    char pid[16], fds[16];
+    snprintf(pid, sizeof pid, "%ld", (long)getpid());
+    snprintf(fds, sizeof fds, "%zu", count);
+    unsetenv("LISTEN_FDNAMES");
+    if (setenv("LISTEN_PID", pid, 1) < 0 || setenv("LISTEN_FDS", fds, 1) < 0)
+        return err_sys(e, errno, "environment");
+    return 0;
+}
+
+/* Each machine takes some descriptors; what the host allows at most is enough for a lab. */
+static void raise_file_limit(const struct cli *c)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        cli_warn(c, "the limit of open files is not raised: %s", strerror(errno));
+}
+
+/* Boot scripts as the catalog wants them, before the first machine asks. */
+static int catch_up(struct cli *c, struct err *e)
+{
+    if (cli_enter(c, e) < 0 || render_tree(&c->conf, e) < 0)
+        return -1;
+    cli_render(c);
+    catalog_close(c->catalog);
+    c->catalog = NULL;
+    return 0;
+}
+
+static int become_nbdkit(struct cli *c, struct err *e)
+{
+    const char *plugin = getenv("LABBOOT_PLUGIN");
+    cleanup(free) char *config = path_format("config=%s", c->conf_path);
+    cleanup(free) char *threads = path_format("%u", (unsigned)c->conf.server.threads);
+    size_t nextra = 0, n = 0;
+    while (c->extra[nextra])
+        nextra++;
+    const char **argv = calloc(nextra + 8, sizeof *argv);
+    if (!argv)
+        return err_sys(e, ENOMEM, "nbdkit's arguments");
+    argv[n++] = "nbdkit";
+    argv[n++] = "--foreground";
+    argv[n++] = "--threads";
+    argv[n++] = threads;
+    if (c->conf.server.log_level == CONF_LOG_DEBUG)
+        argv[n++] = "--verbose";
+    for (size_t i = 0; i < nextra; i++)
+        argv[n++] = c->extra[i];
+    argv[n++] = plugin && *plugin ? plugin : PLUGINDIR "/nbdkit-labboot-plugin.so";
+    argv[n++] = config;
+    execv(NBDKIT_PROGRAM, (char *const *)(uintptr_t)argv);
+    int r = err_sys(e, errno, "%s", NBDKIT_PROGRAM);
+    free(argv);
+    return r;
+}
+
+int run_serve(struct cli *c, struct err *e)
+{
+    int fds[SOCKETS_MAX];
+    size_t count = 0;
+    bool ready = activated();
+    if (cli_server_runs(&c->conf))
+        return err_set(e, ERR_STATE, "a server is running already: it holds %s/server.lock",
+                       c->conf.server.run_dir);
+    if (!path_exists(c->conf.server.run_dir) &&
+        (make_dirs(c->conf.server.run_dir, 0755, e) < 0 || rights_give(c->conf.server.run_dir, e) < 0))
+        return -1;
+    if (!ready && sockets_open(&c->conf, fds, &count, e) < 0)
+        return -1;
+    raise_file_limit(c);
+    if (catch_up(c, e) < 0)
+        return -1;
+    if (!ready && (sockets_place(fds, count, e) < 0 || announce_sockets(count, e) < 0))
+        return -1;
+    return become_nbdkit(c, e);
+}
+
+int run_dhcp(struct cli *c, struct err *e)
+{
+    return dhcp_run(&c->conf, c->conf_path, c->extra, e);
+}

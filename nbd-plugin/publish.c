@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "nbd-plugin/publish.h"
+
+#include "lib/base/cleanup.h"
+#include "lib/base/fsutil.h"
+#include "lib/base/log.h"
+#include "lib/store/clean.h"
+#include "lib/store/commit.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+/* Who ended a boot before may be about to close its overlays: two seconds are enough. */
+#define OPEN_TRIES 40
+#define OPEN_PAUSE_NS 50000000L
+
+/* One kept disk of a boot on its way to a version. */
+struct part {
+    const struct boot_image *image;
+    size_t disk; /* its place in the boot */
+    struct view *base;
+    struct overlay *overlay;
+    bool opened;         /* the overlay is ours to close */
+    struct build *build; /* written, not yet a version */
+    int lock;            /* of the image, from the choice of the version to the catalog row */
+    struct version_new version;
+    char release[PUBLISH_RELEASE_SIZE];
+};
+
+struct parts {
+    size_t count;
+    struct part part[SETUP_IMAGES_MAX];
+};
+
+static void parts_release(struct parts *ps)
+{
+    for (size_t i = 0; i < ps->count; i++) {
+        struct part *part = &ps->part[i];
+        build_free(part->build);
+        if (part->lock >= 0)
+            close(part->lock);
+        if (part->opened)
+            overlay_close(part->overlay);
+        view_close(part->base);
+    }
+}
+
+static inline void cleanup_parts(struct parts *ps)
+{
+    parts_release(ps);
+}
+
+static int open_existing_overlay(const struct conf *conf, const char *dir, struct overlay **ret,
+                                 struct err *e)
+{
+    struct overlay_limits limits = {.quota = conf->overlay.quota, .reserve = conf->store.reserve};
+    for (unsigned tries = OPEN_TRIES;; tries--) {
+        if (overlay_open(dir, &limits, ret, e) == 0 || e->code == ERR_NOT_FOUND)
+            return 0;
+        if (e->sys != EBUSY || tries == 0)
+            return -1;
+        nanosleep(&(struct timespec){.tv_nsec = OPEN_PAUSE_NS}, NULL);
+    }
+}
+
+static int part_open(struct publisher *p, const struct boot *b, struct overlay *given, struct part *part,
+                     struct err *e)
+{
+    if (view_open(p->store, &part->image->image, part->image->version, &part->base, e) < 0)
+        return -1;
+    part->overlay = given;
+    if (!given) {
+        cleanup(free) char *dir = conf_overlay_dir(p->conf, b->id, part->disk);
+        if (open_existing_overlay(p->conf, dir, &part->overlay, e) < 0)
+            return -1;
+        part->opened = part->overlay != NULL;
+    }
+    if (!part->overlay)
+        return 0;
+    if (overlay_seal(part->overlay, e) < 0)
+        return -1;
+    uint64_t size = overlay_meta(part->overlay)->size;
+    if (overlay_next_dirty(part->overlay, 0) == size) {
+        if (part->opened)
+            overlay_close(part->overlay);
+        part->overlay = NULL;
+    }
+    return 0;
+}
+
+/* Only those that were written to: the others publish nothing. */
+static int parts_open(struct publisher *p, const struct boot *b, struct overlay *const *overlays,
+                      struct parts *ps, struct err *e)
+{
+    for (size_t i = 0; i < b->nimages; i++) {
+        if (!b->images[i].keep)
+            continue;
+        struct part *part = &ps->part[ps->count++];
+        *part = (struct part){.image = &b->images[i], .disk = i, .lock = -1};
+        if (part_open(p, b, overlays ? overlays[i] : NULL, part, e) < 0)
+            return err_wrap(e, "image %s", b->images[i].name);
+        if (!part->overlay) {
+            view_close(part->base);
+            ps->count--;
+        }
+    }
+    return 0;
+}
+
+struct layered {
+    struct overlay *overlay;
+    struct reader base;
+};
+
+static int layered_pread(void *ctx, void *buf, size_t count, uint64_t offset, struct err *e)
+{
+    struct layered *l = ctx;
+    return overlay_pread(l->overlay, &l->base, buf, count, offset, e);
+}
+
+static int check_disk(struct overlay *overlay, struct view *base, struct clean_report *ret, struct err *e)
+{
+    struct layered l = {.overlay = overlay, .base = view_reader(base)};
+    struct reader disk = {.ctx = &l, .size = l.base.size, .pread = layered_pread};
+    return clean_check(&disk, &l.base, ret, e);
+}
+
+/* Nothing is inferred from a disk that cannot be judged: only `done` or an admin's word publishes it. */
+static int part_check_clean(const struct part *part, enum publish_mode mode, struct clean_report *ret,
+                            bool *ret_clean, struct err *e)
+{
+    if (check_disk(part->overlay, part->base, ret, e) < 0)
+        return err_wrap(e, "image %s", part->image->name);
+    *ret_clean = ret->state == CLEAN_YES || (ret->state == CLEAN_UNKNOWN && mode == PUBLISH_DONE);
+    return 0;
+}
+
+static void version_from_footer(struct part *part, const struct footer *f)
+{
+    struct version_new *v = &part->version;
+    v->image = f->image;
+    v->version = f->version;
+    v->parent = f->parent_version;
+    v->layer = f->layer;
+    v->virtual_size = f->virtual_size;
+    v->stored_size = f->file_length;
+    memcpy(v->checksum, f->checksum, CHECKSUM_SIZE);
+}
+
+/* A publish that was cut off after its rename: the layer that names this overlay is taken as it is. */
+static int part_find_published(struct publisher *p, struct part *part, struct err *e)
+{
+    uint64_t version;
+    const struct uuid *image = &part->image->image;
+    if (store_find_by_overlay(p->store, image, &overlay_meta(part->overlay)->overlay, &version, e) < 0)
+        return e->code == ERR_NOT_FOUND ? 0 : -1;
+    struct view *v;
+    if (view_open(p->store, image, version, &v, e) < 0)
+        return -1;
+    version_from_footer(part, view_footer(v));
+    view_close(v);
+    return 0;
+}
+
+static bool part_is_published(const struct part *part)
+{
+    return part->version.version != 0;
+}
+
+static int part_build(struct publisher *p, struct part *part, struct err *e)
+{
+    if (part_is_published(part))
+        return 0;
+    enum codec codec = strcmp(part->image->compression, "none") == 0 ? CODEC_RAW : CODEC_ZSTD;
+    struct build_result result;
+    if (commit_overlay(p->store, part->overlay, part->base, codec, (int)p->conf->store.zstd_level, NULL,
+                       &part->build, &result, e) < 0)
+        return -1;
+    struct version_new *v = &part->version;
+    v->image = part->image->image;
+    v->parent = part->image->version;
+    v->layer = result.layer;
+    v->virtual_size = result.virtual_size;
+    v->stored_size = result.file_length;
+    memcpy(v->checksum, result.checksum, CHECKSUM_SIZE);
+    return 0;
+}
+
+/* Locks are taken in the order of the images' uuids, so that two boots with the same images cannot wait for
+ * each other. */
+static int parts_lock(struct publisher *p, struct parts *ps, struct err *e)
+{
+    for (;;) {
+        struct part *next = NULL;
+        for (size_t i = 0; i < ps->count; i++) {
+            struct part *part = &ps->part[i];
+            if (part->lock < 0 && part->build &&
+                (!next || memcmp(&part->image->image, &next->image->image, sizeof(struct uuid)) < 0))
+                next = part;
+        }
+        if (!next)
+            return 0;
+        if (store_lock_image(p->store, &next->image->image, &next->lock, e) < 0)
+            return -1;
+    }
+}
+
+static int part_rename(struct publisher *p, struct part *part, struct err *e)
+{
+    uint64_t highest, version;
+    const struct uuid *image = &part->image->image;
+    if (store_highest_version(p->store, image, &highest, e) < 0 ||
+        guarded(p->guard, version_choose, image, highest + 1, &version, e) < 0 ||
+        build_publish(part->build, version, e) < 0)
+        return -1;
+    part->version.version = version;
+    return 0;
+}
+
+/* A disk without a kernel is a version like any other; only booting from it will say so. */
+static int part_extract_kernel(struct publisher *p, struct part *part, struct err *e)
+{
+    if (p->hooks.kernel(p->conf, &part->version.image, part->version.version, part->release, e) == 0) {
+        part->version.kernel = part->release;
+        return 0;
+    }
+    if (e->code != ERR_NOT_FOUND)
+        return -1;
+    log_info("image %s@%" PRIu64 ": %s", part->image->name, part->version.version, e->msg);
+    return 0;
+}
+
+static int parts_publish(struct publisher *p, int64_t boot, struct parts *ps, enum boot_state *ret,
+                         struct err *e)
+{
+    struct version_new versions[SETUP_IMAGES_MAX];
+    size_t count = 0;
+    if (parts_lock(p, ps, e) < 0)
+        return -1;
+    for (size_t i = 0; i < ps->count; i++) {
+        struct part *part = &ps->part[i];
+        if ((!part_is_published(part) && part_rename(p, part, e) < 0) || part_extract_kernel(p, part, e) < 0)
+            return err_wrap(e, "image %s", part->image->name);
+        versions[count++] = part->version;
+    }
+    return guarded(p->guard, boot_publish, boot, versions, count, ret, e);
+}
+
+/* All of them before any is built: what is kept of a boot is kept whole. Not clean: *e says which and why. */
+static int parts_check(struct publisher *p, struct parts *ps, enum publish_mode mode, bool *ret_clean,
+                       struct err *e)
+{
+    bool clean = true;
+    for (size_t i = 0; i < ps->count && clean; i++) {
+        struct part *part = &ps->part[i];
+        struct clean_report report;
+        if (part_find_published(p, part, e) < 0)
+            return err_wrap(e, "image %s", part->image->name);
+        if (mode == PUBLISH_COMMIT || part_is_published(part))
+            continue;
+        if (part_check_clean(part, mode, &report, &clean, e) < 0)
+            return -1;
+        if (!clean)
+            err_set(e, ERR_STATE, "image %s: not clean: %s", part->image->name, report.why);
+    }
+    *ret_clean = clean;
+    return 0;
+}
+
+static int commit_boot(struct publisher *p, const struct boot *b, enum publish_mode mode,
+                       struct overlay *const *overlays, enum boot_state *ret, struct err *e)
+{
+    cleanup(parts) struct parts ps = {0};
+    if (parts_open(p, b, overlays, &ps, e) < 0)
+        return -1;
+    if (ps.count == 0) {
+        *ret = BOOT_DISCARDED;
+        return guarded(p->guard, boot_end, "server", b->id, BOOT_DISCARDED, "nothing was written", e);
+    }
+    bool clean;
+    if (parts_check(p, &ps, mode, &clean, e) < 0)
+        return -1;
+    if (!clean && mode == PUBLISH_ABANDON) {
+        *ret = BOOT_DISCARDED;
+        return guarded(p->guard, boot_end, "server", b->id, BOOT_DISCARDED, e->msg, e);
+    }
+    if (!clean)
+        return -1;
+    for (size_t i = 0; i < ps.count; i++)
+        if (part_build(p, &ps.part[i], e) < 0)
+            return err_wrap(e, "image %s", ps.part[i].image->name);
+    return parts_publish(p, b->id, &ps, ret, e);
+}
+
+/* overlays/<boot id>, with all disks of the boot. */
+static int remove_overlays(struct publisher *p, int64_t boot, struct err *e)
+{
+    cleanup(free) char *dir = path_format("%s/%" PRId64, p->conf->server.overlays_dir, boot);
+    return remove_tree(dir, e);
+}
+
+int publish_begin(struct publisher *p, int64_t boot, enum publish_mode mode, const char *actor,
+                  const char *why, struct err *e)
+{
+    struct boot b;
+    if (guarded(p->guard, boot_get, boot, &b, e) < 0)
+        return -1;
+    enum boot_state to = b.keep && mode != PUBLISH_DISCARD ? BOOT_COMMITTING : BOOT_DISCARDED;
+    return guarded(p->guard, boot_end, actor, boot, to, why, e);
+}
+
+int publish_finish(struct publisher *p, int64_t boot, enum publish_mode mode, struct overlay *const *overlays,
+                   struct boot *ret, struct err *e)
+{
+    struct boot b;
+    if (guarded(p->guard, boot_get, boot, &b, e) < 0)
+        return -1;
+    if (b.state == BOOT_COMMITTING) {
+        enum boot_state state;
+        if (commit_boot(p, &b, mode, overlays, &state, e) < 0) {
+            struct err ending;
+            if (guarded(p->guard, boot_end, "server", boot, BOOT_INTERRUPTED, e->msg, &ending) < 0)
+                log_error("boot %" PRId64 ": %s", boot, ending.msg);
+            return err_wrap(e, "boot %" PRId64 " of %s is interrupted", boot, b.machine_name);
+        }
+    }
+    if (remove_overlays(p, boot, e) < 0)
+        return -1;
+    return guarded(p->guard, boot_get, boot, ret, e);
+}
+
+static bool needs_no_overlay(enum boot_state s)
+{
+    return s == BOOT_QUEUED || s == BOOT_COMMITTED || s == BOOT_BRANCHED || s == BOOT_DISCARDED ||
+           s == BOOT_CANCELLED;
+}
+
+/* Unknown folders are kept: what this catalog does not know may be another's only copy. */
+static int remove_left_overlays(struct publisher *p, struct err *e)
+{
+    cleanup(closedir) DIR *d = opendir(p->conf->server.overlays_dir);
+    if (!d)
+        return err_sys(e, errno, "%s", p->conf->server.overlays_dir);
+    const struct dirent *entry;
+    while ((entry = readdir(d))) {
+        uint64_t id;
+        struct boot b;
+        struct err why;
+        if (parse_number(entry->d_name, 1, INT64_MAX, &id, &why) < 0)
+            continue;
+        if (guarded(p->guard, boot_get, (int64_t)id, &b, &why) < 0)
+            log_warning("overlay of boot %" PRIu64 ": %s; it is kept", id, why.msg);
+        else if (needs_no_overlay(b.state) && remove_overlays(p, b.id, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int publish_recover(struct publisher *p, void (*finish)(void *ctx, int64_t boot), void *ctx, struct err *e)
+{
+    if (remove_left_overlays(p, e) < 0)
+        return -1;
+    cleanup(free) struct boot *boots = NULL;
+    size_t count;
+    if (guarded(p->guard, boots_in_state, BOOT_COMMITTING, &boots, &count, e) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        finish(ctx, boots[i].id);
+    return 0;
+}
+
+int publish_seen_shut_down(struct publisher *p, const struct boot *boot, struct overlay *const *overlays,
+                           bool *ret, struct err *e)
+{
+    bool mounted = false, clean = true;
+    for (size_t i = 0; i < boot->nimages && clean; i++) {
+        if (!overlays[i])
+            continue;
+        struct view *base;
+        struct clean_report report;
+        if (view_open(p->store, &boot->images[i].image, boot->images[i].version, &base, e) < 0)
+            return -1;
+        int r = check_disk(overlays[i], base, &report, e);
+        view_close(base);
+        if (r < 0)
+            return -1;
+        mounted |= report.state == CLEAN_YES && report.mounted_since;
+        clean = report.state == CLEAN_YES || (report.state == CLEAN_UNKNOWN && !boot->images[i].keep);
+    }
+    *ret = mounted && clean;
+    return 0;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LABBOOT_PUBLISH_H
+#define LABBOOT_PUBLISH_H
+
+/* The end of a boot: what is to be kept becomes versions, the rest is thrown away. The same code runs in the
+ * server and in `labboot boot end` when no server runs; an overlay's flock decides who does it.
+ *
+ * Order (a crash at any point is finished or redone by publish_recover): the boot is COMMITTING -> overlays
+ * sealed -> file systems checked -> layers written and renamed -> kernels extracted -> one catalog
+ * transaction -> overlays removed. */
+
+#include "conf/conf.h"
+#include "lib/store/overlay.h"
+#include "lib/store/store.h"
+#include "nbd-plugin/guard.h"
+
+/* What lies in another layer and is wired by the program. */
+struct publish_hooks {
+    /* As kernel_extract of tftp-glue. */
+    int (*kernel)(const struct conf *conf, const struct uuid *image, uint64_t version, char *ret_release,
+                  struct err *e);
+};
+#define PUBLISH_RELEASE_SIZE 200
+
+struct publisher {
+    const struct conf *conf;
+    struct guard *guard;
+    struct store *store;
+    struct publish_hooks hooks;
+};
+
+enum publish_mode {
+    PUBLISH_AUTO,    /* keep what is to be kept if all of it is clean, else interrupted */
+    PUBLISH_DONE,    /* the machine's own word: as AUTO, but a disk that cannot be judged is taken as clean */
+    PUBLISH_ABANDON, /* as AUTO, but what is not clean is thrown away */
+    PUBLISH_COMMIT,  /* an admin's word: clean or not */
+    PUBLISH_DISCARD, /* throw all away */
+};
+
+/* Takes a boot out of leased|running|interrupted in the catalog, at once: to committing, or to discarded when
+ * nothing is to be kept or `mode` says so. The caller has fenced its session. ERR_STATE when it has ended
+ * already. */
+int publish_begin(struct publisher *p, int64_t boot, enum publish_mode mode, const char *actor,
+                  const char *why, struct err *e) must_check;
+
+/* Finishes a boot that is committing or discarded. `overlays`: one a disk of the boot, open handles that the
+ * caller keeps owning, NULL for those that are to be opened here (those without a folder were never written).
+ * *ret: how it ended. On failure (no space, a damaged base, a killed kernel reader) the boot is interrupted
+ * with the reason, the overlays stay, and the message says it. */
+int publish_finish(struct publisher *p, int64_t boot, enum publish_mode mode, struct overlay *const *overlays,
+                   struct boot *ret, struct err *e) must_check;
+
+/* At the start: finishes what is committing, and removes overlays of boots that ended without need of them.
+ * Calls `finish` for each committing boot, so that the server can do it in its workers. */
+int publish_recover(struct publisher *p, void (*finish)(void *ctx, int64_t boot), void *ctx,
+                    struct err *e) must_check;
+
+/* Whether all disks of the boot that hold a file system look shut down: none is dirty, and one was mounted
+ * since its base. Reads a superblock a disk. `overlays` as above, but none is opened here (NULL: nothing was
+ * written to it). */
+int publish_seen_shut_down(struct publisher *p, const struct boot *boot, struct overlay *const *overlays,
+                           bool *ret, struct err *e) must_check;
+
+#endif

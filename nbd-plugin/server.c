@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "nbd-plugin/server.h"
+
+#include "lib/base/cleanup.h"
+#include "lib/base/fsutil.h"
+#include "lib/base/log.h"
+#include "nbd-plugin/counters.h"
+#include "nbd-plugin/ticker.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#define WORKERS 2
+
+/* ---- jobs that a request or the ticker leaves to the workers ---- */
+
+struct started_job {
+    struct server *server;
+    int64_t boot;
+};
+
+static void run_started(void *arg)
+{
+    cleanup(free) struct started_job *j = arg;
+    struct err e;
+    if (guarded(&j->server->guard, boot_start, j->boot, &e) < 0)
+        log_error("boot %" PRId64 ": %s", j->boot, e.msg);
+}
+
+static void on_started(void *ctx, int64_t boot)
+{
+    struct server *s = ctx;
+    struct started_job *j = malloc(sizeof *j);
+    if (!j)
+        return;
+    *j = (struct started_job){.server = s, .boot = boot};
+    jobs_add(s->jobs, run_started, j);
+}
+
+struct damaged_job {
+    struct server *server;
+    struct uuid image;
+    uint64_t version;
+    char why[400];
+};
+
+static void run_damaged(void *arg)
+{
+    cleanup(free) struct damaged_job *j = arg;
+    struct err e;
+    if (guarded(&j->server->guard, version_mark_damaged, &j->image, j->version, j->why, &e) < 0)
+        log_error("mark version %" PRIu64 " damaged: %s", j->version, e.msg);
+}
+
+static void on_damaged(void *ctx, const struct uuid *image, uint64_t version, const char *why)
+{
+    struct server *s = ctx;
+    log_error("%s", why);
+    struct damaged_job *j = malloc(sizeof *j);
+    if (!j)
+        return;
+    *j = (struct damaged_job){.server = s, .image = *image, .version = version};
+    snprintf(j->why, sizeof j->why, "%s", why);
+    jobs_add(s->jobs, run_damaged, j);
+}
+
+struct finish_job {
+    struct server *server;
+    int64_t boot;
+    enum publish_mode mode;
+    struct session *session; /* a reference, or NULL: overlays are opened from disk */
+    int64_t request;
+};
+
+/* "debian-lab@1795460000 lab-data@1795460001", or why there is none. */
+static void describe_end(const struct boot *b, char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < b->nimages && n < size; i++)
+        if (b->images[i].result)
+            n += (size_t)snprintf(text + n, size - n, "%s%s@%" PRIu64, n ? " " : "", b->images[i].name,
+                                  b->images[i].result);
+}
+
+static void answer(struct server *s, int64_t request, int code, const char *text)
+{
+    struct err e;
+    if (request && guarded(&s->guard, request_answer, request, code, text, &e) < 0)
+        log_error("request %" PRId64 ": %s", request, e.msg);
+}
+
+/* A machine that goes down with `done` reads on from what it has until its connection is gone; everything
+ * else is closed, so that an admin's command or the next boot can open it. */
+static void close_session(struct server *s, struct session *session, bool over)
+{
+    if (!over || session->fenced == FENCE_ALL) {
+        session_fence(session, FENCE_ALL);
+        session_close_overlays(session);
+    }
+    pthread_mutex_lock(&s->binding);
+    session_unref_locked(session);
+    pthread_mutex_unlock(&s->binding);
+}
+
+static void run_finish(void *arg)
+{
+    cleanup(free) struct finish_job *j = arg;
+    struct overlay *overlays[SETUP_IMAGES_MAX] = {NULL};
+    struct boot b;
+    struct err e;
+    char text[400];
+    if (j->session)
+        session_overlays(j->session, overlays);
+    int r = publish_finish(&j->server->publisher, j->boot, j->mode, overlays, &b, &e);
+    if (j->session)
+        close_session(j->server, j->session, r == 0);
+    if (r < 0) {
+        log_warning("%s", e.msg);
+        answer(j->server, j->request, (int)e.code, e.msg);
+        return;
+    }
+    describe_end(&b, text, sizeof text);
+    log_info("boot %" PRId64 " of %s: %s %s", b.id, b.machine_name, boot_state_name(b.state), text);
+    answer(j->server, j->request, 0, text);
+}
+
+static int add_finish(struct server *s, const struct finish_job *job, struct err *e)
+{
+    struct finish_job *j = malloc(sizeof *j);
+    if (!j)
+        return err_set(e, ERR_FAILED, "out of memory");
+    *j = *job;
+    jobs_add(s->jobs, run_finish, j);
+    return 0;
+}
+
+/* ---- the table of sessions; binding held ---- */
+
+struct session *server_find_session(struct server *s, int64_t boot)
+{
+    for (struct session *session = s->sessions; session; session = session->next)
+        if (session->boot.id == boot)
+            return session;
+    return NULL;
+}
+
+int server_session(struct server *s, const struct boot *b, struct session **ret, struct err *e)
+{
+    struct session *session = server_find_session(s, b->id);
+    if (!session) {
+        const struct session_events events = {.started = on_started, .damaged = on_damaged, .ctx = s};
+        if (session_new(s->store, &s->conf, b, &events, &session, e) < 0)
+            return -1;
+        session->disconnected = b->disconnected ? b->disconnected : time(NULL);
+        session->next = s->sessions;
+        s->sessions = session;
+        if (session->running && b->state == BOOT_LEASED)
+            on_started(s, b->id);
+    }
+    *ret = session;
+    return 0;
+}
+
+void session_unref_locked(struct session *session)
+{
+    if (--session->refs == 0)
+        session_free(session);
+}
+
+static void forget_session(struct server *s, struct session *session)
+{
+    struct session **at = &s->sessions;
+    while (*at != session)
+        at = &(*at)->next;
+    *at = session->next;
+}
+
+int server_end_boot(struct server *s, int64_t boot, enum publish_mode mode, enum fence fence,
+                    const char *actor, const char *why, int64_t request, struct err *e)
+{
+    struct session *session = server_find_session(s, boot);
+    struct finish_job job = {.server = s, .boot = boot, .mode = mode, .session = session, .request = request};
+    /* Before the fence: where the catalog fails, the boot runs on and can be ended again. What is written between
+     * the two is sealed with the rest. */
+    int r = publish_begin(&s->publisher, boot, mode, actor, why, e);
+    if (r < 0 && e->code != ERR_STATE && e->code != ERR_NOT_FOUND)
+        return -1;
+    if (session) {
+        session_fence(session, r < 0 ? FENCE_ALL : fence);
+        forget_session(s, session); /* its reference goes to the job */
+    }
+    if (r < 0) {
+        if (session) {
+            session_close_overlays(session);
+            session_unref_locked(session);
+        }
+        return -1;
+    }
+    return add_finish(s, &job, e);
+}
+
+int server_reset_boot(struct server *s, const struct boot *b, const char *why, int64_t request, struct err *e)
+{
+    struct session *session = server_find_session(s, b->id);
+    bool ran = session ? (bool)session->running : b->state == BOOT_RUNNING;
+    if (!ran && session) {
+        session_fence(session, FENCE_ALL);
+        ran = session->running; /* a write may have come in before the fence */
+    }
+    if (ran)
+        return server_end_boot(s, b->id, PUBLISH_AUTO, FENCE_ALL, "server", why, request, e);
+    if (guarded(&s->guard, boot_requeue, b->id, why, e) < 0)
+        return -1;
+    if (session) {
+        forget_session(s, session);
+        session_unref_locked(session);
+    }
+    answer(s, request, 0, "");
+    return 0;
+}
+
+/* ---- start and stop ---- */
+
+int server_configure(const char *conf_path, const struct server_hooks *hooks, struct server **ret,
+                     struct err *e)
+{
+    struct server *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(e, ERR_FAILED, "out of memory");
+    s->hooks = *hooks;
+    s->lock_fd = -1;
+    pthread_mutex_init(&s->binding, NULL);
+    pthread_mutex_init(&s->guard.lock, NULL);
+    if (conf_load(conf_path, &s->conf, NULL, NULL, e) < 0) {
+        free(s);
+        return -1;
+    }
+    *ret = s;
+    return 0;
+}
+
+static int take_server_lock(struct server *s, struct err *e)
+{
+    cleanup(free) char *path = path_format("%s/server.lock", s->conf.server.run_dir);
+    if (make_dirs(s->conf.server.run_dir, 0755, e) < 0)
+        return -1;
+    if (lock_file(path, false, &s->lock_fd, e) < 0)
+        return e->code == ERR_STATE
+                   ? err_set(e, ERR_STATE, "%s is held: another labboot server runs here", path)
+                   : -1;
+    return 0;
+}
+
+static int open_files(struct server *s, struct err *e)
+{
+    cleanup(free) char *catalog = conf_catalog_path(&s->conf);
+    if (catalog_open(catalog, CATALOG_FULL, &s->guard.catalog, e) < 0 ||
+        catalog_open(catalog, CATALOG_FULL, &s->ticker_catalog, e) < 0 ||
+        store_open(s->conf.server.images_dir, s->conf.store.cache_memory, &s->store, e) < 0)
+        return -1;
+    s->publisher = (struct publisher){
+        .conf = &s->conf, .guard = &s->guard, .store = s->store, .hooks = s->hooks.publish};
+    return 0;
+}
+
+enum publish_mode server_mode_of(enum request_kind k)
+{
+    if (k == REQUEST_COMMIT)
+        return PUBLISH_COMMIT;
+    return k == REQUEST_DISCARD ? PUBLISH_DISCARD : PUBLISH_AUTO;
+}
+
+/* As it had been asked for: an admin's word stands over the server's death, and is answered. */
+static void finish_left_over(void *ctx, int64_t boot)
+{
+    struct server *s = ctx;
+    struct finish_job job = {.server = s, .boot = boot, .mode = PUBLISH_AUTO};
+    struct request q;
+    struct err e;
+    if (guarded(&s->guard, request_take_of_boot, boot, &q, &e) == 0) {
+        job.mode = server_mode_of(q.kind);
+        job.request = q.id;
+    } else if (e.code != ERR_NOT_FOUND) {
+        log_error("boot %" PRId64 ": %s", boot, e.msg);
+    }
+    if (add_finish(s, &job, &e) < 0)
+        log_error("boot %" PRId64 ": %s", boot, e.msg);
+}
+
+/* Boots that an earlier server had: they wait for their machines, with the times of the lease, grace and
+ * abandon counted from their last sign of life. Overlays are replayed when the machine comes back. */
+static int adopt_boots(struct server *s, enum boot_state state, struct err *e)
+{
+    cleanup(free) struct boot *boots = NULL;
+    size_t count;
+    if (guarded(&s->guard, boots_in_state, state, &boots, &count, e) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        struct session *ignored;
+        struct err why;
+        if (server_session(s, &boots[i], &ignored, &why) < 0)
+            log_error("boot %" PRId64 " of %s: %s", boots[i].id, boots[i].machine_name, why.msg);
+    }
+    return 0;
+}
+
+static int recover(struct server *s, struct err *e)
+{
+    if (store_clean_tmp(s->store, e) < 0 || guarded(&s->guard, request_untake_all, e) < 0 ||
+        adopt_boots(s, BOOT_LEASED, e) < 0 || adopt_boots(s, BOOT_RUNNING, e) < 0)
+        return -1;
+    return publish_recover(&s->publisher, finish_left_over, s, e);
+}
+
+int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e)
+{
+    if (take_server_lock(s, e) < 0 || open_files(s, e) < 0 || jobs_start(WORKERS, &s->jobs, e) < 0 ||
+        recover(s, e) < 0)
+        return -1;
+    return ticker_start(s, sleep, e);
+}
+
+void server_stop(struct server *s)
+{
+    ticker_stop(s);
+    if (s->lock_fd >= 0)
+        counters_remove(&s->conf);
+    jobs_stop(s->jobs); /* requests that still run may add to it */
+    pthread_mutex_lock(&s->binding);
+    for (struct session *session = s->sessions; session; session = session->next) {
+        for (size_t n = 0; n < session->ndisks; n++) {
+            struct err e;
+            struct overlay *o = session->disks[n].overlay;
+            if (o && overlay_flush(o, &e) < 0)
+                log_error("boot %" PRId64 ": %s", session->boot.id, e.msg);
+        }
+    }
+    pthread_mutex_unlock(&s->binding);
+}
+
+void server_free(struct server *s)
+{
+    if (!s)
+        return;
+    while (s->sessions) {
+        struct session *session = s->sessions;
+        s->sessions = session->next;
+        session_unref_locked(session);
+    }
+    jobs_free(s->jobs);
+    catalog_close(s->guard.catalog);
+    catalog_close(s->ticker_catalog);
+    store_close(s->store);
+    if (s->lock_fd >= 0)
+        close(s->lock_fd);
+    conf_release(&s->conf);
+    pthread_mutex_destroy(&s->binding);
+    pthread_mutex_destroy(&s->guard.lock);
+    free(s);
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "nbd-plugin/session.h"
+
+#include "lib/base/cleanup.h"
+#include "lib/base/fsutil.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+/* Firmware, partition scans and blkid read far less, a kernel with its root far more. */
+#define PROBE_BYTES (4 * MIB)
+
+static uint64_t cache_session(const struct session *s)
+{
+    return (uint64_t)s->boot.id;
+}
+
+static int base_pread(void *ctx, void *buf, size_t count, uint64_t offset, struct err *e)
+{
+    struct disk *d = ctx;
+    if (view_pread(d->base, cache_session(d->session), buf, count, offset, e) == 0)
+        return 0;
+    const struct boot_image *image = &d->session->boot.images[d->n];
+    if (e->code == ERR_CORRUPT && !atomic_exchange(&d->damage_told, true))
+        d->session->events.damaged(d->session->events.ctx, &image->image, image->version, e->msg);
+    return -1;
+}
+
+static struct reader base_reader(struct disk *d)
+{
+    return (struct reader){.ctx = d, .size = view_footer(d->base)->virtual_size, .pread = base_pread};
+}
+
+static int disk_init(struct session *s, struct store *store, size_t n, struct err *e)
+{
+    struct disk *d = &s->disks[n];
+    const struct boot_image *image = &s->boot.images[n];
+    if (view_open(store, &image->image, image->version, &d->base, e) < 0)
+        return err_wrap(e, "image %s@%" PRIu64, image->name, image->version);
+    d->session = s;
+    d->n = n;
+    d->dir = conf_overlay_dir(s->conf, s->boot.id, n);
+    pthread_mutex_init(&d->create, NULL);
+    s->ndisks++;
+    return 0;
+}
+
+/* A boot that was written to ran, also when a crash came before the catalog heard of it. */
+static bool has_overlays(const struct session *s)
+{
+    cleanup(free) char *dir = path_format("%s/%" PRId64, s->conf->server.overlays_dir, s->boot.id);
+    return path_exists(dir);
+}
+
+int session_new(struct store *store, const struct conf *conf, const struct boot *boot,
+                const struct session_events *events, struct session **ret, struct err *e)
+{
+    struct session *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(e, ERR_FAILED, "out of memory");
+    s->boot = *boot;
+    s->conf = conf;
+    s->events = *events;
+    s->refs = 1;
+    s->running = boot->state == BOOT_RUNNING || has_overlays(s);
+    s->last_io = time(NULL);
+    s->recorded = boot->disconnected;
+    pthread_rwlockattr_t attr; /* readers never nest: a fence must not starve behind a busy client */
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&s->fence, &attr);
+    pthread_rwlockattr_destroy(&attr);
+    for (size_t n = 0; n < boot->nimages; n++) {
+        if (disk_init(s, store, n, e) < 0) {
+            session_free(s);
+            return -1;
+        }
+    }
+    *ret = s;
+    return 0;
+}
+
+void session_free(struct session *s)
+{
+    session_close_overlays(s);
+    for (size_t n = 0; n < s->ndisks; n++) {
+        struct disk *d = &s->disks[n];
+        view_close(d->base);
+        free(d->dir);
+        pthread_mutex_destroy(&d->create);
+    }
+    pthread_rwlock_destroy(&s->fence);
+    free(s);
+}
+
+static int check_overlay(struct disk *d, struct overlay *o, struct err *e)
+{
+    const struct footer *f = view_footer(d->base);
+    const struct overlay_meta *m = overlay_meta(o);
+    if (uuid_equal(&m->image, &f->image) && m->base_version == f->version && m->size == f->virtual_size)
+        return 0;
+    return err_set(e, ERR_CORRUPT, "%s: it belongs to another version than %" PRIu64, d->dir, f->version);
+}
+
+static struct overlay_limits limits_of(const struct conf *conf)
+{
+    return (struct overlay_limits){.quota = conf->overlay.quota, .reserve = conf->store.reserve};
+}
+
+static int disk_load(struct disk *d, struct err *e)
+{
+    struct overlay *o;
+    struct overlay_limits limits = limits_of(d->session->conf);
+    if (overlay_open(d->dir, &limits, &o, e) < 0)
+        return e->code == ERR_NOT_FOUND ? 0 : -1;
+    if (check_overlay(d, o, e) < 0) {
+        overlay_close(o);
+        return -1;
+    }
+    d->overlay = o;
+    return 0;
+}
+
+static bool is_fenced(struct session *s)
+{
+    pthread_rwlock_rdlock(&s->fence);
+    bool fenced = s->fenced != FENCE_NONE;
+    pthread_rwlock_unlock(&s->fence);
+    return fenced;
+}
+
+int session_load(struct session *s, struct err *e)
+{
+    if (!s->loaded && is_fenced(s)) /* its overlays are those of who ends it */
+        return err_set_sys(e, ERR_STATE, ESHUTDOWN, "boot %" PRId64 " of %s has ended", s->boot.id,
+                           s->boot.machine_name);
+    for (size_t n = 0; n < s->ndisks && !s->loaded; n++)
+        if (!s->disks[n].overlay && disk_load(&s->disks[n], e) < 0)
+            return err_wrap(e, "boot %" PRId64 ": overlay of %s", s->boot.id, s->boot.images[n].name);
+    s->loaded = true;
+    return 0;
+}
+
+int session_find_disk(const struct boot *b, const char *image, size_t *ret, struct err *e)
+{
+    for (size_t n = 0; n < b->nimages; n++) {
+        if (!*image || strcmp(b->images[n].name, image) == 0) {
+            *ret = n;
+            return 0;
+        }
+    }
+    return err_set(e, ERR_NOT_FOUND, "boot %" PRId64 " of %s has no image '%s'", b->id, b->machine_name,
+                   image);
+}
+
+void session_fence(struct session *s, enum fence level)
+{
+    pthread_rwlock_wrlock(&s->fence);
+    if (level > s->fenced)
+        s->fenced = level;
+    pthread_rwlock_unlock(&s->fence);
+}
+
+void session_close_overlays(struct session *s)
+{
+    for (size_t n = 0; n < s->ndisks; n++)
+        overlay_close(atomic_exchange(&s->disks[n].overlay, NULL));
+}
+
+void session_overlays(struct session *s, struct overlay *ret[SETUP_IMAGES_MAX])
+{
+    for (size_t n = 0; n < s->ndisks; n++)
+        ret[n] = s->disks[n].overlay;
+}
+
+/* Every request stands between enter and leave. */
+static int enter(struct session *s, enum fence refused_from, struct err *e)
+{
+    pthread_rwlock_rdlock(&s->fence);
+    if (s->fenced < refused_from)
+        return 0;
+    pthread_rwlock_unlock(&s->fence);
+    return err_set_sys(e, ERR_STATE, ESHUTDOWN, "boot %" PRId64 " of %s has ended", s->boot.id,
+                       s->boot.machine_name);
+}
+
+static int leave(struct session *s, int result)
+{
+    pthread_rwlock_unlock(&s->fence);
+    return result;
+}
+
+static void note_io(struct session *s, uint64_t bytes_read, uint64_t bytes_written)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    atomic_store_explicit(&s->last_io, now.tv_sec, memory_order_relaxed);
+    uint64_t total = atomic_fetch_add_explicit(&s->bytes_read, bytes_read, memory_order_relaxed) + bytes_read;
+    atomic_fetch_add_explicit(&s->bytes_written, bytes_written, memory_order_relaxed);
+    if (!atomic_load_explicit(&s->running, memory_order_relaxed) && (bytes_written || total > PROBE_BYTES) &&
+        !atomic_exchange(&s->running, true))
+        s->events.started(s->events.ctx, s->boot.id);
+}
+
+static int disk_pread(struct disk *d, void *buf, size_t count, uint64_t offset, struct err *e)
+{
+    struct overlay *o = atomic_load_explicit(&d->overlay, memory_order_acquire);
+    if (!o)
+        return base_pread(d, buf, count, offset, e);
+    struct reader base = base_reader(d);
+    return overlay_pread(o, &base, buf, count, offset, e);
+}
+
+int session_pread(struct session *s, size_t disk, void *buf, size_t count, uint64_t offset, struct err *e)
+{
+    if (enter(s, FENCE_ALL, e) < 0)
+        return -1;
+    note_io(s, count, 0);
+    return leave(s, disk_pread(&s->disks[disk], buf, count, offset, e));
+}
+
+static int create_overlay(struct disk *d, struct overlay **ret, struct err *e)
+{
+    const struct session *s = d->session;
+    const struct footer *f = view_footer(d->base);
+    cleanup(free) char *parent = path_format("%s/%" PRId64, s->conf->server.overlays_dir, s->boot.id);
+    struct overlay_limits limits = limits_of(s->conf);
+    struct overlay_meta meta = {
+        .image = f->image,
+        .base_version = s->boot.images[d->n].version,
+        .base_layer = f->layer,
+        .size = f->virtual_size,
+        .durable = s->boot.images[d->n].keep || s->conf->overlay.durability == CONF_DURABILITY_ALWAYS,
+    };
+    if (make_dirs(parent, 0700, e) < 0 || fsync_dir(s->conf->server.overlays_dir, e) < 0)
+        return -1;
+    return overlay_create(d->dir, &meta, &limits, ret, e);
+}
+
+/* The overlay, made at the first write. */
+static int writable_overlay(struct disk *d, struct overlay **ret, struct err *e)
+{
+    struct overlay *o = atomic_load_explicit(&d->overlay, memory_order_acquire);
+    int r = 0;
+    if (!o) {
+        pthread_mutex_lock(&d->create);
+        o = d->overlay;
+        if (!o && (r = create_overlay(d, &o, e)) == 0)
+            atomic_store_explicit(&d->overlay, o, memory_order_release);
+        pthread_mutex_unlock(&d->create);
+    }
+    if (r == 0)
+        *ret = o;
+    return r;
+}
+
+/* 0: the caller writes to *ret_overlay and calls end_write. */
+static int begin_write(struct session *s, struct disk *d, uint64_t count, struct overlay **ret_overlay,
+                       struct err *e)
+{
+    if (enter(s, FENCE_WRITES, e) < 0)
+        return -1;
+    note_io(s, 0, count);
+    return writable_overlay(d, ret_overlay, e) < 0 ? leave(s, -1) : 0;
+}
+
+static int end_write(struct session *s, struct overlay *o, bool fua, int result, struct err *e)
+{
+    return leave(s, result == 0 && fua ? overlay_flush(o, e) : result);
+}
+
+int session_pwrite(struct session *s, size_t disk, const void *buf, size_t count, uint64_t offset, bool fua,
+                   struct err *e)
+{
+    struct disk *d = &s->disks[disk];
+    struct reader base = base_reader(d);
+    struct overlay *o;
+    if (begin_write(s, d, count, &o, e) < 0)
+        return -1;
+    return end_write(s, o, fua, overlay_pwrite(o, &base, buf, count, offset, e), e);
+}
+
+int session_zero(struct session *s, size_t disk, uint64_t count, uint64_t offset, bool fua, struct err *e)
+{
+    struct disk *d = &s->disks[disk];
+    struct reader base = base_reader(d);
+    struct overlay *o;
+    if (begin_write(s, d, count, &o, e) < 0)
+        return -1;
+    return end_write(s, o, fua, overlay_zero(o, &base, count, offset, e), e);
+}
+
+int session_flush(struct session *s, size_t disk, struct err *e)
+{
+    if (enter(s, FENCE_ALL, e) < 0)
+        return -1;
+    struct overlay *o = atomic_load_explicit(&s->disks[disk].overlay, memory_order_acquire);
+    return leave(s, o && s->fenced == FENCE_NONE ? overlay_flush(o, e) : 0);
+}
+
+int session_prefetch(struct session *s, size_t disk, uint64_t count, uint64_t offset, struct err *e)
+{
+    if (enter(s, FENCE_ALL, e) < 0)
+        return -1;
+    note_io(s, 0, 0);
+    return leave(s, view_prefetch(s->disks[disk].base, cache_session(s), offset, count, e));
+}
+
+int session_extent(struct session *s, size_t disk, uint64_t count, uint64_t offset, uint64_t *ret_length,
+                   bool *ret_zero, struct err *e)
+{
+    if (enter(s, FENCE_ALL, e) < 0)
+        return -1;
+    struct disk *d = &s->disks[disk];
+    struct overlay *o = atomic_load_explicit(&d->overlay, memory_order_acquire);
+    uint64_t block = round_down(offset, OVERLAY_BLOCK), length = count;
+    enum overlay_kind kind = OVERLAY_NONE;
+    if (o) {
+        overlay_extent(o, block, count + (offset - block), &length, &kind);
+        length -= offset - block;
+    }
+    int r = 0;
+    if (kind == OVERLAY_NONE)
+        r = view_extent(d->base, offset, min_u64(length, count), &length, ret_zero, e);
+    else
+        *ret_zero = kind == OVERLAY_ZERO;
+    if (r == 0)
+        *ret_length = min_u64(length, count);
+    return leave(s, r);
+}

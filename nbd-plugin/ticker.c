@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "nbd-plugin/ticker.h"
+
+#include "lib/base/cleanup.h"
+#include "lib/base/log.h"
+#include "nbd-plugin/counters.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define TICK_MILLISECONDS 100
+#define TICKS_A_SECOND (1000 / TICK_MILLISECONDS)
+
+struct ticker {
+    struct server *server;
+    bool (*sleep)(unsigned milliseconds);
+};
+
+/* ---- requests ---- */
+
+static int serve_request(struct server *s, const struct request *q, struct err *e)
+{
+    struct boot b;
+    if (guarded(&s->guard, boot_get, q->boot, &b, e) < 0)
+        return -1;
+    if (q->kind == REQUEST_RESET) {
+        if (b.state != BOOT_LEASED && b.state != BOOT_RUNNING)
+            return err_set(e, ERR_STATE, "boot %" PRId64 " is %s", b.id, boot_state_name(b.state));
+        return server_reset_boot(s, &b, "the machine was reset: it fetched its boot script", q->id, e);
+    }
+    return server_end_boot(s, q->boot, server_mode_of(q->kind), FENCE_ALL, q->actor, "ended by an admin",
+                           q->id, e);
+}
+
+static void serve_requests(struct server *s)
+{
+    struct request q;
+    struct err e;
+    while (guarded(&s->guard, request_take, &q, &e) == 0) {
+        pthread_mutex_lock(&s->binding);
+        int r = serve_request(s, &q, &e);
+        pthread_mutex_unlock(&s->binding);
+        if (r == 0)
+            continue;
+        struct err why = e;
+        if (guarded(&s->guard, request_answer, q.id, (int)why.code, why.msg, &e) < 0)
+            log_error("request %" PRId64 ": %s", q.id, e.msg);
+    }
+    if (e.code != ERR_NOT_FOUND)
+        log_error("requests: %s", e.msg);
+}
+
+static void watch_catalog(struct server *s)
+{
+    struct err e;
+    uint64_t version;
+    if (catalog_data_version(s->ticker_catalog, &version, &e) < 0) {
+        log_error("catalog: %s", e.msg);
+        return;
+    }
+    if (version == s->seen_version)
+        return;
+    s->seen_version = version;
+    serve_requests(s);
+    if (s->hooks.render(s->ticker_catalog, &s->conf, &e) < 0)
+        log_error("boot scripts: %s", e.msg);
+}
+
+/* ---- time; binding held ---- */
+
+static void record_connection(struct server *s, struct session *session)
+{
+    struct err e;
+    if (session->disconnected == session->recorded)
+        return;
+    if (guarded(&s->guard, boot_set_disconnected, session->boot.id, session->disconnected, &e) < 0)
+        log_error("boot %" PRId64 ": %s", session->boot.id, e.msg);
+    else
+        session->recorded = session->disconnected;
+}
+
+/* Looks once after each disconnection: without connection nothing changes. */
+static bool was_shut_down(struct server *s, struct session *session)
+{
+    bool shut_down = false;
+    struct err e;
+    struct overlay *overlays[SETUP_IMAGES_MAX];
+    if (session->looked)
+        return false;
+    session->looked = true;
+    if (session_load(session, &e) < 0) {
+        log_error("%s", e.msg);
+        return false;
+    }
+    session_overlays(session, overlays);
+    if (publish_seen_shut_down(&s->publisher, &session->boot, overlays, &shut_down, &e) < 0)
+        log_error("boot %" PRId64 ": %s", session->boot.id, e.msg);
+    return shut_down;
+}
+
+static int watch_disconnected(struct server *s, struct session *session, uint64_t seconds, struct err *e)
+{
+    const struct conf *conf = &s->conf;
+    int64_t boot = session->boot.id;
+    if (!session->running) {
+        if (seconds < conf->boot.lease)
+            return 0;
+        return server_reset_boot(s, &session->boot, "leased, but nothing came for the lease time", 0, e);
+    }
+    if (seconds >= conf->boot.grace && was_shut_down(s, session))
+        return server_end_boot(s, boot, PUBLISH_AUTO, FENCE_ALL, "server",
+                               "the machine was shut down: its disks are clean and its connections gone", 0,
+                               e);
+    if (seconds < conf->boot.abandon)
+        return 0;
+    bool discard = conf->boot.on_interrupt == CONF_INTERRUPT_DISCARD;
+    return server_end_boot(s, boot, discard ? PUBLISH_ABANDON : PUBLISH_AUTO, FENCE_ALL, "server",
+                           "abandoned: without connection for too long", 0, e);
+}
+
+static void watch_sessions(struct server *s)
+{
+    int64_t now = time(NULL);
+    pthread_mutex_lock(&s->binding);
+    for (struct session *session = s->sessions, *next; session; session = next) {
+        next = session->next;
+        struct err e;
+        int64_t boot = session->boot.id;
+        record_connection(s, session);
+        if (!session->disconnected || now < session->disconnected)
+            continue;
+        if (watch_disconnected(s, session, (uint64_t)(now - session->disconnected), &e) == 0)
+            continue;
+        log_error("boot %" PRId64 ": %s", boot, e.msg);
+        if (server_find_session(s, boot) == session) /* else it has been freed */
+            session->looked = false;
+    }
+    counters_write(s);
+    pthread_mutex_unlock(&s->binding);
+}
+
+/* ---- the end of the server ---- */
+
+static bool is_connection(int fd)
+{
+    int type, listening;
+    socklen_t len = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
+        return false;
+    len = sizeof listening;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && !listening;
+}
+
+static void shut_connections_down(void)
+{
+    cleanup(closedir) DIR *d = opendir("/proc/self/fd");
+    const struct dirent *entry;
+    while (d && (entry = readdir(d))) {
+        int fd = atoi(entry->d_name);
+        if (fd > STDERR_FILENO && is_connection(fd))
+            shutdown(fd, SHUT_RDWR);
+    }
+}
+
+static void *tick(void *arg)
+{
+    struct ticker t = *(struct ticker *)arg;
+    free(arg);
+    for (unsigned n = 0; t.sleep(TICK_MILLISECONDS); n++) {
+        watch_catalog(t.server);
+        if (n % TICKS_A_SECOND == 0)
+            watch_sessions(t.server);
+    }
+    shut_connections_down();
+    return NULL;
+}
+
+int ticker_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e)
+{
+    struct ticker *t = malloc(sizeof *t);
+    if (!t)
+        return err_set(e, ERR_FAILED, "out of memory");
+    *t = (struct ticker){.server = s, .sleep = sleep};
+    s->seen_version = UINT64_MAX; /* look at once */
+    int r = pthread_create(&s->ticker, NULL, tick, t);
+    if (r) {
+        free(t);
+        return err_sys(e, r, "start a thread");
+    }
+    s->ticker_runs = true;
+    return 0;
+}
+
+void ticker_stop(struct server *s)
+{
+    if (s->ticker_runs)
+        pthread_join(s->ticker, NULL);
+    s->ticker_runs = false;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The parent's side of the extraction: it makes an empty folder in <tftp-root>/tmp, lets a limited child fill
+ * it, and renames it to its place only when the child has said that all is well. Whatever happens to the
+ * child, there is nothing to see under kernels/ but whole folders. Extractions are made one at a time, under
+ * an flock. */
+#include "tftp-glue/kernel.h"
+#include "tftp-glue/spawn.h"
+#include "tftp-glue/tree.h"
+
+#include "lib/base/cleanup.h"
+#include "lib/base/fsutil.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Seconds: a kernel and its initrd are 100 MB at most in practice. */
+#define EXTRACT_TIME_LIMIT 120
+
+static char *version_dir(const struct conf *conf, const struct uuid *image, uint64_t version)
+{
+    char uuid[UUID_TEXT_SIZE];
+    return path_format("%s/kernels/%s/%" PRIu64, conf->network.tftp_root, uuid_to_text(image, uuid), version);
+}
+
+/* The release of a version whose kernel is there. ERR_NOT_FOUND when one of the files is not. */
+static int read_release(const char *dir, char ret[KERNEL_RELEASE_SIZE], struct err *e)
+{
+    static const char *const files[] = {"vmlinuz", "initrd.img"};
+    for (size_t i = 0; i < 2; i++) {
+        cleanup(free) char *path = path_format("%s/%s", dir, files[i]);
+        if (!path_exists(path))
+            return err_set(e, ERR_NOT_FOUND, "%s: no such file", path);
+    }
+    cleanup(free) char *path = path_format("%s/release", dir);
+    cleanup(free) char *text = NULL;
+    size_t len;
+    if (read_file(path, KERNEL_RELEASE_SIZE - 1, &text, &len, e) < 0)
+        return -1;
+    snprintf(ret, KERNEL_RELEASE_SIZE, "%s", text);
+    return 0;
+}
+
+static int run_child(const struct conf *conf, const struct uuid *image, uint64_t version, const char *out,
+                     struct err *e)
+{
+    cleanup(free) char *program = tree_program("labboot-kernel");
+    char uuid[UUID_TEXT_SIZE], number[24];
+    uuid_to_text(image, uuid);
+    snprintf(number, sizeof number, "%" PRIu64, version);
+    const char *const argv[] = {program, conf->server.images_dir, uuid, number, out, NULL};
+    return spawn_limited(argv, EXTRACT_TIME_LIMIT, e);
+}
+
+/* Fills `tmp` and gives it its name. */
+static int extract_into(const struct conf *conf, const struct uuid *image, uint64_t version, const char *tmp,
+                        const char *dir, struct err *e)
+{
+    char release[KERNEL_RELEASE_SIZE];
+    if (run_child(conf, image, version, tmp, e) < 0)
+        return -1;
+    if (read_release(tmp, release, e) < 0)
+        return err_wrap(e, "kernel extraction");
+    if (chmod(tmp, 0755) < 0)
+        return err_sys(e, errno, "%s", tmp);
+    cleanup(free) char *parent = path_format("%.*s", (int)(strrchr(dir, '/') - dir), dir);
+    if (make_dirs(parent, 0755, e) < 0 || remove_tree(dir, e) < 0)
+        return -1;
+    if (rename(tmp, dir) < 0)
+        return err_sys(e, errno, "%s: rename to %s", tmp, dir);
+    return fsync_dir(parent, e);
+}
+
+static int extract_locked(const struct conf *conf, const struct uuid *image, uint64_t version,
+                          const char *dir, struct err *e)
+{
+    cleanup(free) char *tmp = path_format("%s/tmp/kernel-XXXXXX", conf->network.tftp_root);
+    if (!mkdtemp(tmp))
+        return err_sys(e, errno, "%s", tmp);
+    if (extract_into(conf, image, version, tmp, dir, e) == 0)
+        return 0;
+    struct err ignored;
+    if (remove_tree(tmp, &ignored) < 0)
+        return err_wrap(e, "%s is left", tmp);
+    return -1;
+}
+
+int kernel_extract(const struct conf *conf, const struct uuid *image, uint64_t version,
+                   char ret_release[KERNEL_RELEASE_SIZE], struct err *e)
+{
+    cleanup(free) char *dir = version_dir(conf, image, version);
+    struct err missing;
+    if (read_release(dir, ret_release, &missing) == 0)
+        return 0;
+    cleanup(close) int lock = -1;
+    if (tree_make(conf, e) < 0 || tree_lock(conf, TREE_LOCK_KERNELS, &lock, e) < 0)
+        return -1;
+    /* Another process may have been faster. */
+    if (read_release(dir, ret_release, &missing) == 0)
+        return 0;
+    if (extract_locked(conf, image, version, dir, e) < 0)
+        return -1;
+    return read_release(dir, ret_release, e);
+}
+
+int kernel_remove(const struct conf *conf, const struct uuid *image, uint64_t version, struct err *e)
+{
+    cleanup(free) char *dir = version_dir(conf, image, version);
+    return remove_tree(dir, e);
+}
