@@ -21,7 +21,8 @@
 struct catalog;
 
 #define NAME_SIZE (NAME_MAX_LEN + 1)
-#define TOKEN_LEN 16 /* letters and digits, at least one letter */
+#define ACTOR_SIZE (2 * NAME_SIZE + 8) /* "root as alice" */
+#define TOKEN_LEN 16                   /* letters and digits, at least one letter */
 #define TOKEN_SIZE (TOKEN_LEN + 1)
 #define TEXT_SIZE 200 /* a boot's result, a kernel's release */
 
@@ -38,6 +39,12 @@ void catalog_close(struct catalog *c); /* NULL is fine */
 int catalog_data_version(struct catalog *c, uint64_t *ret, struct err *e) must_check;
 
 /* ---- users ------------------------------------------------------------------------------------------------- */
+enum role { ROLE_USER, ROLE_MODERATOR, ROLE_ADMIN }; /* each may what those before it may */
+struct user {
+    char username[NAME_SIZE];
+    enum role role;
+};
+int user_get(struct catalog *c, const char *username, struct user *ret, struct err *e) must_check;
 int user_add(struct catalog *c, const char *actor, const char *username, const char *name, const char *email,
              const char *role, struct err *e) must_check;
 
@@ -146,9 +153,17 @@ struct setup_image {
 /* The first image is the root disk. Two images of one name, or one image twice: ERR_STATE. ret: its UUID. */
 int setup_create(struct catalog *c, const char *actor, const char *name, const char *owner,
                  const struct setup_image *images, size_t count, struct uuid *ret, struct err *e) must_check;
+struct setup {
+    struct uuid uuid;
+    char name[NAME_SIZE], owner[NAME_SIZE];
+};
 /* By NAME (as image_find), OWNER/NAME or UUID. */
-int setup_find(struct catalog *c, const char *text, const char *owner, struct uuid *ret, char name[NAME_SIZE],
+int setup_find(struct catalog *c, const char *text, const char *owner, struct setup *ret,
                struct err *e) must_check;
+int setup_by_uuid(struct catalog *c, const struct uuid *uuid, struct setup *ret, struct err *e) must_check;
+/* Its images in their order. */
+int setup_images(struct catalog *c, const struct uuid *setup, struct setup_image ret[SETUP_IMAGES_MAX],
+                 size_t *ret_count, struct err *e) must_check;
 
 /* ---- boots (boot-lifecycle) ----------------------------------------------------------------------------------- */
 enum boot_state {
@@ -272,7 +287,7 @@ struct request {
     int64_t id;
     enum request_kind kind;
     int64_t boot; /* 0: none */
-    char actor[NAME_SIZE];
+    char actor[ACTOR_SIZE];
     bool answered;
     enum errc code; /* 0: done */
     char answer[400];

@@ -146,9 +146,8 @@ static int insert(struct catalog *c, const struct machine_new *m, const char *na
 
 static int check_setup(struct catalog *c, const struct uuid *setup, struct err *e)
 {
-    char text[UUID_TEXT_SIZE], name[NAME_SIZE];
-    struct uuid found;
-    return setup ? setup_find(c, uuid_to_text(setup, text), NULL, &found, name, e) : 0;
+    struct setup found;
+    return setup ? setup_by_uuid(c, setup, &found, e) : 0;
 }
 
 int machine_add(struct catalog *c, const char *actor, const struct machine_new *m, struct err *e)

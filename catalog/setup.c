@@ -8,14 +8,39 @@ static const struct named setups = {
     .by_name = SQL_SETUP_NAMED_BY_NAME,
 };
 
-int setup_find(struct catalog *c, const char *text, const char *owner, struct uuid *ret, char name[NAME_SIZE],
-               struct err *e)
+int setup_find(struct catalog *c, const char *text, const char *owner, struct setup *ret, struct err *e)
 {
     struct found found;
     if (named_find(c, &setups, text, owner, &found, e) < 0)
         return -1;
-    *ret = found.uuid;
-    memcpy(name, found.name, sizeof found.name);
+    ret->uuid = found.uuid;
+    memcpy(ret->name, found.name, sizeof ret->name);
+    memcpy(ret->owner, found.owner, sizeof ret->owner);
+    return 0;
+}
+
+int setup_by_uuid(struct catalog *c, const struct uuid *uuid, struct setup *ret, struct err *e)
+{
+    char text[UUID_TEXT_SIZE];
+    return setup_find(c, uuid_to_text(uuid, text), NULL, ret, e);
+}
+
+int setup_images(struct catalog *c, const struct uuid *setup, struct setup_image ret[SETUP_IMAGES_MAX],
+                 size_t *ret_count, struct err *e)
+{
+    size_t count = 0;
+    int row;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_SETUP_ENTRIES);
+    put_uuid(s, setup);
+    while ((row = stmt_row(s, e)) > 0 && count < SETUP_IMAGES_MAX) {
+        take_uuid(s, &ret[count].image);
+        ret[count].version = take_uint(s);
+        ret[count].update = take_bool(s);
+        count++;
+    }
+    if (row < 0)
+        return -1;
+    *ret_count = count;
     return 0;
 }
 

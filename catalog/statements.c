@@ -42,6 +42,8 @@ const char *const statement_sql[SQL_COUNT] = {
         "AND object = ? AND detail = ? AND at > now() - 60 LIMIT 1",
 
     /* ---- users */
+    [SQL_USER] =
+        "SELECT username, CASE role WHEN 'admin' THEN 2 WHEN 'moderator' THEN 1 ELSE 0 END FROM user WHERE username = ?",
     [SQL_USER_EXISTS] = "SELECT 1 FROM user WHERE username = ?",
     [SQL_USER_EMAIL_EXISTS] = "SELECT 1 FROM user WHERE email = ?",
     [SQL_USER_ADD] = "INSERT INTO user (username, name, email, role) VALUES (?, ?, ?, ?)",
@@ -108,6 +110,8 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_SETUP_ADD] = "INSERT INTO setup (uuid, name, owner) VALUES (?, ?, ?)",
     [SQL_SETUP_IMAGE_ADD] =
         "INSERT INTO setup_image (setup, position, image, version, updates) VALUES (?, ?, ?, ?, ?)",
+
+    [SQL_SETUP_ENTRIES] = "SELECT image, version, updates FROM setup_image WHERE setup = ? ORDER BY position",
 
     /* ---- images of a boot: what images_take reads; the first parameter says whether the boot is an update */
     [SQL_SETUP_IMAGES] =

@@ -18,6 +18,7 @@ enum statement {
     SQL_EVENT_ADD,
     SQL_TFTP_RECENT,
     /* users */
+    SQL_USER,
     SQL_USER_EXISTS,
     SQL_USER_EMAIL_EXISTS,
     SQL_USER_ADD,
@@ -59,6 +60,7 @@ enum statement {
     SQL_SETUP_NAMED_BY_NAME,
     SQL_SETUP_ADD,
     SQL_SETUP_IMAGE_ADD,
+    SQL_SETUP_ENTRIES,
     /* images of a boot */
     SQL_SETUP_IMAGES,
     SQL_TOKEN_IMAGES,

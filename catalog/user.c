@@ -8,12 +8,33 @@ static int row_exists(struct catalog *c, enum statement which, const char *text,
     return stmt_row(s, e);
 }
 
+static int no_user(const char *username, struct err *e)
+{
+    return err_set(e, ERR_NOT_FOUND, "there is no user '%s'; try: labboot user list", username);
+}
+
 int user_check(struct catalog *c, const char *username, struct err *e)
 {
     int row = row_exists(c, SQL_USER_EXISTS, username, e);
     if (row == 0)
-        return err_set(e, ERR_NOT_FOUND, "there is no user '%s'; try: labboot user add", username);
+        return no_user(username, e);
     return row < 0 ? -1 : 0;
+}
+
+int user_get(struct catalog *c, const char *username, struct user *ret, struct err *e)
+{
+    if (parse_name("user", username, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_USER);
+    put_text(s, username);
+    int row = stmt_row(s, e);
+    if (row == 0)
+        return no_user(username, e);
+    if (row < 0)
+        return -1;
+    take_text(s, ret->username, sizeof ret->username);
+    ret->role = (enum role)take_int(s);
+    return 0;
 }
 
 static int refuse_existing(struct catalog *c, const char *username, const char *email, struct err *e)

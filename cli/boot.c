@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-const struct option boot_queue_options[] = {
+static const struct option boot_queue_options[] = {
     {"update", NULL, "what the machine writes becomes the next version", false},
     {"comment", "TEXT", "why", false},
     {NULL, NULL, NULL, false},
@@ -18,16 +18,19 @@ static const char *id_text(int64_t id, char buf[ID_TEXT_SIZE])
     return buf;
 }
 
-int run_boot_queue(struct cli *c, struct err *e)
+static int run_boot_queue(struct cli *c, struct err *e)
 {
     struct machine m;
-    struct uuid setup;
-    char setup_name[NAME_SIZE], warning[TEXT_SIZE] = "", id[ID_TEXT_SIZE];
+    struct setup setup;
+    bool update = cli_option(c, "update");
+    char warning[TEXT_SIZE] = "", id[ID_TEXT_SIZE];
     int64_t boot;
     if (machine_find(c->catalog, c->words[0], &m, e) < 0 ||
-        setup_find(c->catalog, c->words[1], c->actor, &setup, setup_name, e) < 0 ||
-        boot_queue(c->catalog, c->actor, &m.mac, &setup, cli_option(c, "update") != NULL,
-                   cli_option(c, "comment"), &boot, warning, e) < 0)
+        setup_find(c->catalog, c->words[1], c->user, &setup, e) < 0 ||
+        rules_check_setup(c, RIGHT_SETUP_BOOT, &setup, e) < 0 ||
+        (update && rules_check_update(c, &setup, e) < 0) ||
+        boot_queue(c->catalog, c->actor, &m.mac, &setup.uuid, update, cli_option(c, "comment"), &boot,
+                   warning, e) < 0)
         return -1;
     if (*warning)
         cli_warn(c, "%s", warning);
@@ -36,7 +39,7 @@ int run_boot_queue(struct cli *c, struct err *e)
     return print_made(c, id, QUERY_BOOT, id, e);
 }
 
-int run_boot_list(struct cli *c, struct err *e)
+static int run_boot_list(struct cli *c, struct err *e)
 {
     struct machine m;
     char mac[MAC_TEXT_SIZE] = "";
@@ -48,7 +51,7 @@ int run_boot_list(struct cli *c, struct err *e)
     return print_query(c, QUERY_BOOTS, mac, e);
 }
 
-int run_boot_show(struct cli *c, struct err *e)
+static int run_boot_show(struct cli *c, struct err *e)
 {
     struct boot b;
     char id[ID_TEXT_SIZE];
@@ -57,7 +60,7 @@ int run_boot_show(struct cli *c, struct err *e)
     return print_query(c, QUERY_BOOT, id_text(b.id, id), e);
 }
 
-int run_boot_next(struct cli *c, struct err *e)
+static int run_boot_next(struct cli *c, struct err *e)
 {
     struct machine m;
     struct boot b;
@@ -67,7 +70,7 @@ int run_boot_next(struct cli *c, struct err *e)
     return print_query(c, QUERY_BOOT, id_text(b.id, id), e);
 }
 
-int run_boot_cancel(struct cli *c, struct err *e)
+static int run_boot_cancel(struct cli *c, struct err *e)
 {
     uint64_t id;
     char text[ID_TEXT_SIZE];
@@ -78,3 +81,18 @@ int run_boot_cancel(struct cli *c, struct err *e)
     cli_render(c);
     return c->json ? print_query(c, QUERY_BOOT, id_text((int64_t)id, text), e) : 0;
 }
+
+const struct command boot_commands[] = {
+    {"boot", "queue", run_boot_queue, "MACHINE SETUP", 2, 2, NEEDS_CATALOG, RIGHT_LOOK,
+     "add a boot to the end of a machine's queue", boot_queue_options},
+    {"boot", "list", run_boot_list, "[MACHINE]", 0, 1, NEEDS_CATALOG, RIGHT_LOOK, "list the newest boots",
+     NULL},
+    {"boot", "show", run_boot_show, "BOOT|MACHINE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK, "show a boot", NULL},
+    {"boot", "next", run_boot_next, "MACHINE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK,
+     "show what a machine boots next", NULL},
+    {"boot", "cancel", run_boot_cancel, "BOOT", 1, 1, NEEDS_CATALOG, RIGHT_BOOT_CHANGE,
+     "take a boot out of its queue", NULL},
+    {"boot", "end", run_boot_end, "BOOT|MACHINE", 1, 1, NEEDS_CATALOG, RIGHT_BOOT_CHANGE,
+     "end a boot, and wait until what it keeps is a version", boot_end_options},
+    COMMANDS_END,
+};

@@ -2,10 +2,11 @@
 #ifndef LABBOOT_CLI_H
 #define LABBOOT_CLI_H
 
-/* What all commands share. A command is a row of the table in main.c and a function; it finds its words and options
- * in struct cli, prints its result to stdout and returns -1 with an error, which main prints. */
+/* What all commands share. A command is a row in the table of its noun and a function beside it; it finds its words and
+ * options in struct cli, prints its result to stdout and returns -1 with an error, which main prints. */
 
 #include "catalog/query.h"
+#include "cli/rules.h"
 #include "conf/conf.h"
 #include "lib/store/progress.h"
 
@@ -25,16 +26,21 @@ struct option {
 
 struct cli;
 struct command {
-    const char *noun, *verb; /* verb NULL: the noun alone */
+    const char *noun, *verb; /* verb NULL: the noun alone; noun NULL: the end of the table */
     int (*run)(struct cli *c, struct err *e);
     const char *usage; /* its words, for the help */
     int min, max;      /* how many words it takes */
     unsigned needs;
+    enum right right; /* checked before it runs, on the object that its first word names */
     const char *summary;
     const struct option *options; /* the last one's name is NULL; or NULL */
 };
+#define COMMANDS_END                                                                                         \
+    {                                                                                                        \
+        .noun = NULL                                                                                         \
+    }
 
-#define CLI_WORDS_MAX 8
+#define CLI_WORDS_MAX 1000 /* boot queue takes machines */
 #define CLI_OPTIONS_MAX 64
 
 struct given {
@@ -54,7 +60,10 @@ struct cli {
     struct conf conf;
     bool conf_loaded;
     struct catalog *catalog;
-    char actor[NAME_SIZE]; /* who called, for the event trail */
+    /* Who acts: who called, or whom an admin named with --as. Set by cli_enter. */
+    enum role role;
+    char user[NAME_SIZE];   /* the name; a user of the catalog, but for admins of this host */
+    char actor[ACTOR_SIZE]; /* the same for the event trail: "alice", "root as alice" */
 };
 
 /* The option's value, "" for one without, NULL when it was not given. */
@@ -64,7 +73,7 @@ const char *cli_option_at(const struct cli *c, const char *name, size_t i);
 
 /* ---- context.c ------------------------------------------------------------------------------------------------ */
 int cli_load_conf(struct cli *c, struct err *e) must_check;
-/* Drops root's rights for good and opens the catalog. */
+/* Drops root's rights for good, opens the catalog, and checks the right of the command. */
 int cli_enter(struct cli *c, struct err *e) must_check;
 int cli_open_catalog(struct cli *c, struct err *e) must_check;
 void cli_release(struct cli *c);
@@ -111,35 +120,12 @@ void progress_end(void);
 int progress_check(struct err *e) must_check;
 
 /* ---- the commands --------------------------------------------------------------------------------------------- */
-int run_init(struct cli *c, struct err *e);
-int run_config_check(struct cli *c, struct err *e);
-int run_config_show(struct cli *c, struct err *e);
-int run_config_example(struct cli *c, struct err *e);
-int run_serve(struct cli *c, struct err *e);
-int run_dhcp(struct cli *c, struct err *e);
-int run_status(struct cli *c, struct err *e);
-int run_user_add(struct cli *c, struct err *e);
-int run_user_list(struct cli *c, struct err *e);
-int run_machine_add(struct cli *c, struct err *e);
-int run_machine_list(struct cli *c, struct err *e);
-int run_machine_show(struct cli *c, struct err *e);
-int run_image_import(struct cli *c, struct err *e);
-int run_image_export(struct cli *c, struct err *e);
-int run_image_list(struct cli *c, struct err *e);
-int run_image_show(struct cli *c, struct err *e);
-int run_image_versions(struct cli *c, struct err *e);
-int run_setup_create(struct cli *c, struct err *e);
-int run_setup_list(struct cli *c, struct err *e);
-int run_setup_show(struct cli *c, struct err *e);
-int run_boot_queue(struct cli *c, struct err *e);
-int run_boot_list(struct cli *c, struct err *e);
-int run_boot_show(struct cli *c, struct err *e);
-int run_boot_next(struct cli *c, struct err *e);
-int run_boot_cancel(struct cli *c, struct err *e);
-int run_boot_end(struct cli *c, struct err *e);
+extern const struct command init_commands[], config_commands[], serve_commands[], status_commands[],
+    user_commands[], machine_commands[], image_commands[], setup_commands[], boot_commands[];
 
-extern const struct option status_options[], user_add_options[], machine_add_options[],
-    image_import_options[], image_export_options[], setup_create_options[], boot_queue_options[],
-    boot_end_options[];
+/* Those that stand in another file than the table of their noun. */
+int run_image_import(struct cli *c, struct err *e); /* import.c */
+int run_boot_end(struct cli *c, struct err *e);     /* end.c */
+extern const struct option image_import_options[], boot_end_options[];
 
 #endif

@@ -35,18 +35,37 @@ int cli_load_conf(struct cli *c, struct err *e)
     return r;
 }
 
-/* Before rights are dropped. */
-static void note_actor(struct cli *c)
+/* Who called, by the host's own word: root, and who owns the state, are admins. Before rights are dropped. */
+static void note_caller(struct cli *c)
 {
     uid_t uid = getuid();
     const char *sudo = uid == 0 ? getenv("SUDO_USER") : NULL;
     const struct passwd *pw = getpwuid(uid);
     if (sudo && *sudo)
-        snprintf(c->actor, sizeof c->actor, "%s", sudo);
+        snprintf(c->user, sizeof c->user, "%s", sudo);
     else if (pw)
-        snprintf(c->actor, sizeof c->actor, "%s", pw->pw_name);
+        snprintf(c->user, sizeof c->user, "%s", pw->pw_name);
     else
-        snprintf(c->actor, sizeof c->actor, "uid %u", (unsigned)uid);
+        snprintf(c->user, sizeof c->user, "uid %u", (unsigned)uid);
+    c->role = ROLE_ADMIN;
+}
+
+/* --as */
+static int act_as(struct cli *c, struct err *e)
+{
+    const char *as = cli_option(c, "as");
+    struct user user;
+    snprintf(c->actor, sizeof c->actor, "%s", c->user);
+    if (!as)
+        return 0;
+    if (c->role != ROLE_ADMIN)
+        return err_set(e, ERR_DENIED, "--as needs the role admin");
+    if (user_get(c->catalog, as, &user, e) < 0)
+        return -1;
+    snprintf(c->actor, sizeof c->actor, "%s as %s", c->user, user.username);
+    memcpy(c->user, user.username, sizeof c->user);
+    c->role = user.role;
+    return 0;
 }
 
 int cli_open_catalog(struct cli *c, struct err *e)
@@ -55,16 +74,20 @@ int cli_open_catalog(struct cli *c, struct err *e)
     return catalog_open(path, CATALOG_FULL, &c->catalog, e);
 }
 
+static int enter(struct cli *c, int (*rights)(struct err *e), struct err *e)
+{
+    note_caller(c);
+    return rights(e) < 0 || cli_open_catalog(c, e) < 0 || act_as(c, e) < 0 ? -1 : rules_check_command(c, e);
+}
+
 int cli_enter(struct cli *c, struct err *e)
 {
-    note_actor(c);
-    return rights_drop(e) < 0 ? -1 : cli_open_catalog(c, e);
+    return enter(c, rights_drop, e);
 }
 
 int cli_enter_for_now(struct cli *c, struct err *e)
 {
-    note_actor(c);
-    return rights_lower(e) < 0 ? -1 : cli_open_catalog(c, e);
+    return enter(c, rights_lower, e);
 }
 
 void cli_release(struct cli *c)
@@ -133,7 +156,7 @@ static int see_user(void *ctx, int count, const char *const *columns, const char
 
 int cli_owner(struct cli *c, const char *given, char ret[NAME_SIZE], struct err *e)
 {
-    struct owner o = {.caller = given ? given : c->actor, .username = -1, .role = -1};
+    struct owner o = {.caller = given ? given : c->user, .username = -1, .role = -1};
     if (given && parse_name("user", given, e) < 0)
         return -1;
     if (query_rows(c->catalog, QUERY_USERS, NULL, see_user, &o, e) < 0)

@@ -12,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
-const struct option image_export_options[] = {
+static const struct option image_export_options[] = {
     {"force", NULL, "replace an existing file", false},
     {"progress", "json", "print one JSON line a second to stderr", false},
     {NULL, NULL, NULL, false},
@@ -21,24 +21,24 @@ const struct option image_export_options[] = {
 static int find_image(struct cli *c, char ret[UUID_TEXT_SIZE], struct err *e)
 {
     struct image image;
-    if (image_find(c->catalog, c->words[0], c->actor, &image, e) < 0)
+    if (image_find(c->catalog, c->words[0], c->user, &image, e) < 0)
         return -1;
     uuid_to_text(&image.uuid, ret);
     return 0;
 }
 
-int run_image_list(struct cli *c, struct err *e)
+static int run_image_list(struct cli *c, struct err *e)
 {
     return print_query(c, QUERY_IMAGES, NULL, e);
 }
 
-int run_image_show(struct cli *c, struct err *e)
+static int run_image_show(struct cli *c, struct err *e)
 {
     char uuid[UUID_TEXT_SIZE];
     return find_image(c, uuid, e) < 0 ? -1 : print_query(c, QUERY_IMAGE, uuid, e);
 }
 
-int run_image_versions(struct cli *c, struct err *e)
+static int run_image_versions(struct cli *c, struct err *e)
 {
     char uuid[UUID_TEXT_SIZE];
     return find_image(c, uuid, e) < 0 ? -1 : print_query(c, QUERY_VERSIONS, uuid, e);
@@ -150,7 +150,7 @@ static int export_version(struct cli *c, const struct uuid *image, uint64_t vers
     return r;
 }
 
-int run_image_export(struct cli *c, struct err *e)
+static int run_image_export(struct cli *c, struct err *e)
 {
     struct target t;
     struct image image;
@@ -160,7 +160,7 @@ int run_image_export(struct cli *c, struct err *e)
         return -1;
     int r = cli_enter_for_now(c, e);
     if (r == 0)
-        r = image_version_find(c->catalog, c->words[0], c->actor, &image, &version, e);
+        r = image_version_find(c->catalog, c->words[0], c->user, &image, &version, e);
     if (r == 0 && (r = export_version(c, &image.uuid, version, &t, e)) < 0)
         err_wrap(e, "image %s, version %" PRIu64, image.name, version);
     struct err regaining;
@@ -175,3 +175,15 @@ int run_image_export(struct cli *c, struct err *e)
         r = print_query(c, QUERY_IMAGE, uuid_to_text(&image.uuid, uuid), e);
     return r;
 }
+
+const struct command image_commands[] = {
+    {"image", "import", run_image_import, "NAME FILE|-", 2, 2, NEEDS_CONF, RIGHT_LOOK,
+     "make the first or the next version of an image", image_import_options},
+    {"image", "export", run_image_export, "IMAGE[@VERSION] FILE|-", 2, 2, NEEDS_CONF, RIGHT_LOOK,
+     "write a version as a raw disk", image_export_options},
+    {"image", "list", run_image_list, "", 0, 0, NEEDS_CATALOG, RIGHT_LOOK, "list all images", NULL},
+    {"image", "show", run_image_show, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK, "show an image", NULL},
+    {"image", "versions", run_image_versions, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK,
+     "list the versions of an image", NULL},
+    COMMANDS_END,
+};

@@ -163,7 +163,7 @@ static int find_image(struct import *m, struct err *e)
             return -1;
         text = full = path_format("%s/%s", m->image.owner, m->image.name);
     }
-    return image_find(c->catalog, text, c->actor, &m->image, e);
+    return image_find(c->catalog, text, c->user, &m->image, e);
 }
 
 static int find_or_plan(struct import *m, struct err *e)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The table of commands, and what turns words into a call: every word of labboot's usage stands here or in the options
- * beside a command. */
+/* What turns words into a call of a command. */
 #include "cli/cli.h"
 
 #include "lib/base/bytes.h"
@@ -10,54 +9,28 @@
 #include <stdarg.h>
 #include <string.h>
 
-static const struct command commands[] = {
-    {"init", NULL, run_init, "", 0, 0, NEEDS_CONF, "make the folders and the catalog; safe to repeat", NULL},
-    {"config", "check", run_config_check, "", 0, 0, 0, "report every mistake in the configuration", NULL},
-    {"config", "show", run_config_show, "", 0, 0, NEEDS_CONF, "print the values in force", NULL},
-    {"config", "example", run_config_example, "", 0, 0, 0,
-     "print a commented configuration with all defaults", NULL},
-    {"serve", NULL, run_serve, "[-- NBDKIT OPTIONS]", 0, 0, NEEDS_CONF | TAKES_EXTRA,
-     "become nbdkit with labboot's plugin", NULL},
-    {"dhcp", NULL, run_dhcp, "[-- DNSMASQ OPTIONS]", 0, 0, NEEDS_CONF | TAKES_EXTRA,
-     "run dnsmasq (DHCP and TFTP) with a generated configuration", NULL},
-    {"status", NULL, run_status, "", 0, 0, NEEDS_CATALOG, "list machines with what they run", status_options},
-
-    {"user", "add", run_user_add, "NAME", 1, 1, NEEDS_CATALOG, "add a user", user_add_options},
-    {"user", "list", run_user_list, "", 0, 0, NEEDS_CATALOG, "list all users", NULL},
-
-    {"machine", "add", run_machine_add, "MAC", 1, 1, NEEDS_CATALOG, "add a machine", machine_add_options},
-    {"machine", "list", run_machine_list, "", 0, 0, NEEDS_CATALOG, "list all machines", NULL},
-    {"machine", "show", run_machine_show, "MACHINE", 1, 1, NEEDS_CATALOG, "show a machine", NULL},
-
-    {"image", "import", run_image_import, "NAME FILE|-", 2, 2, NEEDS_CONF,
-     "make the first or the next version of an image", image_import_options},
-    {"image", "export", run_image_export, "IMAGE[@VERSION] FILE|-", 2, 2, NEEDS_CONF,
-     "write a version as a raw disk", image_export_options},
-    {"image", "list", run_image_list, "", 0, 0, NEEDS_CATALOG, "list all images", NULL},
-    {"image", "show", run_image_show, "IMAGE", 1, 1, NEEDS_CATALOG, "show an image", NULL},
-    {"image", "versions", run_image_versions, "IMAGE", 1, 1, NEEDS_CATALOG, "list the versions of an image",
-     NULL},
-
-    {"setup", "create", run_setup_create, "NAME", 1, 1, NEEDS_CATALOG,
-     "name the disks that a machine gets together", setup_create_options},
-    {"setup", "list", run_setup_list, "", 0, 0, NEEDS_CATALOG, "list all setups", NULL},
-    {"setup", "show", run_setup_show, "SETUP", 1, 1, NEEDS_CATALOG, "show a setup", NULL},
-
-    {"boot", "queue", run_boot_queue, "MACHINE SETUP", 2, 2, NEEDS_CATALOG,
-     "add a boot to the end of a machine's queue", boot_queue_options},
-    {"boot", "list", run_boot_list, "[MACHINE]", 0, 1, NEEDS_CATALOG, "list the newest boots", NULL},
-    {"boot", "show", run_boot_show, "BOOT|MACHINE", 1, 1, NEEDS_CATALOG, "show a boot", NULL},
-    {"boot", "next", run_boot_next, "MACHINE", 1, 1, NEEDS_CATALOG, "show what a machine boots next", NULL},
-    {"boot", "cancel", run_boot_cancel, "BOOT", 1, 1, NEEDS_CATALOG, "take a boot out of its queue", NULL},
-    {"boot", "end", run_boot_end, "BOOT|MACHINE", 1, 1, NEEDS_CATALOG,
-     "end a boot, and wait until what it keeps is a version", boot_end_options},
+/* One table a noun, in the order of the help. */
+static const struct command *const tables[] = {
+    init_commands,    config_commands, serve_commands, status_commands, user_commands,
+    machine_commands, image_commands,  setup_commands, boot_commands,
 };
+
+/* NULL behind the last one. */
+static const struct command *command_at(size_t i)
+{
+    for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
+        for (const struct command *cmd = tables[t]; cmd->noun; cmd++)
+            if (i-- == 0)
+                return cmd;
+    return NULL;
+}
 
 static const struct option global_options[] = {
     {"config", "FILE",
      "the configuration; default: $LABBOOT_CONFIG, then " SYSCONFDIR "/labboot/labboot.conf", false},
     {"json", NULL, "print one JSON value", false},
     {"quiet", NULL, "print no warnings and no progress", false},
+    {"as", "USER", "with that user's rights; for admins", false},
     {"help", NULL, "print how a command is used", false},
     {"version", NULL, "print labboot's version", false},
     {NULL, NULL, NULL, false},
@@ -87,14 +60,13 @@ static void help_options(struct strbuf *out, const char *title, const struct opt
 static int print_help(const char *noun, const char *verb, struct err *e)
 {
     cleanup(strbuf) struct strbuf out = STRBUF_INIT;
-    const struct command *only = NULL;
+    const struct command *cmd, *only = NULL;
     size_t count = 0;
     strbuf_append(&out, "usage: labboot [OPTIONS] COMMAND [WORDS] [OPTIONS]\n\n");
-    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-        if ((noun && strcmp(noun, commands[i].noun) != 0) ||
-            (verb && (!commands[i].verb || strcmp(verb, commands[i].verb) != 0)))
+    for (size_t i = 0; (cmd = command_at(i)); i++) {
+        if ((noun && strcmp(noun, cmd->noun) != 0) || (verb && (!cmd->verb || strcmp(verb, cmd->verb) != 0)))
             continue;
-        only = &commands[i];
+        only = cmd;
         count++;
         help_command(&out, only);
     }
@@ -177,8 +149,9 @@ static int take_option(struct cli *c, char **argv, int *at, struct err *e)
 
 static bool noun_exists(const char *noun)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-        if (strcmp(noun, commands[i].noun) == 0)
+    const struct command *cmd;
+    for (size_t i = 0; (cmd = command_at(i)); i++)
+        if (strcmp(noun, cmd->noun) == 0)
             return true;
     return false;
 }
@@ -186,10 +159,10 @@ static bool noun_exists(const char *noun)
 /* The command of noun and verb; the verb's word is not looked at where the noun has none. */
 static const struct command *find_command(const char *noun, const char *verb)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-        if (strcmp(noun, commands[i].noun) == 0 &&
-            (!commands[i].verb || (verb && strcmp(verb, commands[i].verb) == 0)))
-            return &commands[i];
+    const struct command *cmd;
+    for (size_t i = 0; (cmd = command_at(i)); i++)
+        if (strcmp(noun, cmd->noun) == 0 && (!cmd->verb || (verb && strcmp(verb, cmd->verb) == 0)))
+            return cmd;
     return NULL;
 }
 

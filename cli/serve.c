@@ -83,7 +83,7 @@ static int become_nbdkit(struct cli *c, struct err *e)
     return r;
 }
 
-int run_serve(struct cli *c, struct err *e)
+static int run_serve(struct cli *c, struct err *e)
 {
     int fds[SOCKETS_MAX];
     size_t count = 0;
@@ -104,7 +104,15 @@ int run_serve(struct cli *c, struct err *e)
     return become_nbdkit(c, e);
 }
 
-int run_dhcp(struct cli *c, struct err *e)
+static int run_dhcp(struct cli *c, struct err *e)
 {
     return dhcp_run(&c->conf, c->conf_path, c->extra, e);
 }
+
+const struct command serve_commands[] = {
+    {"serve", NULL, run_serve, "[-- NBDKIT OPTIONS]", 0, 0, NEEDS_CONF | TAKES_EXTRA, RIGHT_ADMIN,
+     "become nbdkit with labboot's plugin", NULL},
+    {"dhcp", NULL, run_dhcp, "[-- DNSMASQ OPTIONS]", 0, 0, NEEDS_CONF | TAKES_EXTRA, RIGHT_NONE,
+     "run dnsmasq (DHCP and TFTP) with a generated configuration", NULL},
+    COMMANDS_END,
+};

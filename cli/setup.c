@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-const struct option setup_create_options[] = {
+static const struct option setup_create_options[] = {
     {"image", "IMAGE[@VERSION|@latest][,update]", "its disks, the root first", true},
     {"owner", "USER", "default: who calls, or the only admin", false},
     {NULL, NULL, NULL, false},
@@ -38,7 +38,7 @@ static int parse_image(struct cli *c, const char *text, const char *owner, struc
     return 0;
 }
 
-int run_setup_create(struct cli *c, struct err *e)
+static int run_setup_create(struct cli *c, struct err *e)
 {
     char owner[NAME_SIZE], uuid_text[UUID_TEXT_SIZE];
     struct setup_image images[SETUP_IMAGES_MAX];
@@ -63,16 +63,24 @@ int run_setup_create(struct cli *c, struct err *e)
     return print_made(c, uuid_text, QUERY_SETUP, uuid_text, e);
 }
 
-int run_setup_list(struct cli *c, struct err *e)
+static int run_setup_list(struct cli *c, struct err *e)
 {
     return print_query(c, QUERY_SETUPS, NULL, e);
 }
 
-int run_setup_show(struct cli *c, struct err *e)
+static int run_setup_show(struct cli *c, struct err *e)
 {
-    struct uuid uuid;
-    char name[NAME_SIZE], text[UUID_TEXT_SIZE];
-    if (setup_find(c->catalog, c->words[0], c->actor, &uuid, name, e) < 0)
+    struct setup setup;
+    char text[UUID_TEXT_SIZE];
+    if (setup_find(c->catalog, c->words[0], c->user, &setup, e) < 0)
         return -1;
-    return print_query(c, QUERY_SETUP, uuid_to_text(&uuid, text), e);
+    return print_query(c, QUERY_SETUP, uuid_to_text(&setup.uuid, text), e);
 }
+
+const struct command setup_commands[] = {
+    {"setup", "create", run_setup_create, "NAME", 1, 1, NEEDS_CATALOG, RIGHT_LOOK,
+     "name the disks that a machine gets together", setup_create_options},
+    {"setup", "list", run_setup_list, "", 0, 0, NEEDS_CATALOG, RIGHT_LOOK, "list all setups", NULL},
+    {"setup", "show", run_setup_show, "SETUP", 1, 1, NEEDS_CATALOG, RIGHT_LOOK, "show a setup", NULL},
+    COMMANDS_END,
+};

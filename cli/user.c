@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/cli.h"
 
-const struct option user_add_options[] = {
+static const struct option user_add_options[] = {
     {"email", "ADDRESS", "must be given", false},
     {"name", "TEXT", "the full name", false},
     {"role", "ROLE", "user, moderator or admin; default: user", false},
@@ -27,7 +27,7 @@ static int print_user(struct cli *c, const char *name, const char *role, struct 
     return out.failed ? err_sys(e, ENOMEM, "user") : print_text(strbuf_text(&out), e);
 }
 
-int run_user_add(struct cli *c, struct err *e)
+static int run_user_add(struct cli *c, struct err *e)
 {
     static const char *const roles[] = {"user", "moderator", "admin", NULL};
     const char *name = c->words[0], *email = cli_option(c, "email"), *role = cli_option(c, "role");
@@ -43,7 +43,13 @@ int run_user_add(struct cli *c, struct err *e)
     return print_user(c, name, role, e);
 }
 
-int run_user_list(struct cli *c, struct err *e)
+static int run_user_list(struct cli *c, struct err *e)
 {
     return print_query(c, QUERY_USERS, NULL, e);
 }
+
+const struct command user_commands[] = {
+    {"user", "add", run_user_add, "NAME", 1, 1, NEEDS_CATALOG, RIGHT_ADMIN, "add a user", user_add_options},
+    {"user", "list", run_user_list, "", 0, 0, NEEDS_CATALOG, RIGHT_LOOK, "list all users", NULL},
+    COMMANDS_END,
+};

@@ -417,7 +417,7 @@ static void setups_are_checked(void)
 {
     struct bench b = bench_open();
     struct uuid ret, second;
-    char name[NAME_SIZE];
+    struct setup found;
     CHECK_OK(user_add(b.c, "root", "bob", NULL, "b@example.org", NULL, &e));
     struct uuid bobs = bench_image(b.c, "lab", "bob", "user");
     struct setup_image two[] = {{.image = b.image}, {.image = bobs}},
@@ -435,11 +435,11 @@ static void setups_are_checked(void)
     uuid_make(&two[0].image);
     CHECK_FAILS(setup_create(b.c, "alice", "s", "alice", two, 1, &ret, &e), ERR_NOT_FOUND);
     CHECK_OK(setup_create(b.c, "bob", "desk", "bob", two + 1, 1, &second, &e));
-    CHECK_FAILS(setup_find(b.c, "desk", NULL, &ret, name, &e), ERR_STATE);
-    CHECK_OK(setup_find(b.c, "desk", "bob", &ret, name, &e));
-    CHECK(uuid_equal(&ret, &second));
-    CHECK_STR(name, "desk");
-    CHECK_FAILS(setup_find(b.c, "chair", "bob", &ret, name, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(setup_find(b.c, "desk", NULL, &found, &e), ERR_STATE);
+    CHECK_OK(setup_find(b.c, "desk", "bob", &found, &e));
+    CHECK(uuid_equal(&found.uuid, &second));
+    CHECK_STR(found.owner, "bob");
+    CHECK_FAILS(setup_find(b.c, "chair", "bob", &found, &e), ERR_NOT_FOUND);
     bench_close(&b);
 }
 
