@@ -5,11 +5,12 @@
 /* The catalog: one SQLite database, <state-dir>/catalog.db, with every entity of the data model. schema.sql is its
  * manual. One `struct catalog` is one connection; it is not thread-safe: a thread at a time (the plugin guards its one
  * with a mutex). Every function that changes something is one IMMEDIATE transaction, with its events in it, and
- * happens whole or not at all. "database is locked" reaches a caller only after the busy timeout (ERR_FAILED).
+ * happens whole or not at all; within tx_begin and tx_commit, a part of that one. "database is locked" reaches a caller only after the busy timeout (ERR_FAILED).
  *
  * Times are seconds since 1970, 0 for never. Texts in structures are NUL-terminated and were checked when they came
  * in. `actor` is who does it, for the event trail: "root", "alice", "server", "machine 52:54:…". */
 
+#include "lib/base/cleanup.h"
 #include "lib/base/hwid.h"
 #include "lib/base/parse.h"
 #include "lib/store/format.h"
@@ -37,6 +38,20 @@ int catalog_open(const char *path, enum catalog_durability durability, struct ca
 void catalog_close(struct catalog *c); /* NULL is fine */
 /* Changes whenever another connection committed something: PRAGMA data_version. */
 int catalog_data_version(struct catalog *c, uint64_t *ret, struct err *e) must_check;
+
+/* ---- many changes as one -------------------------------------------------------------------------------------
+ *     cleanup(tx) struct catalog *tx = NULL;
+ *     if (tx_begin(c, &tx, e) < 0 || machine_add(c, ...) < 0 || setup_create(c, ...) < 0)
+ *         return -1;
+ *     return tx_commit(&tx, e);
+ *
+ * What is not committed is rolled back at the end of the scope. Transactions stand within each other: one that was
+ * begun inside of another can fail alone, and what it did stays only if the outermost is committed. */
+/* Sets *tx = c. The outermost is IMMEDIATE: it waits for other writers here. */
+int tx_begin(struct catalog *c, struct catalog **tx, struct err *e) must_check;
+int tx_commit(struct catalog **tx, struct err *e) must_check;
+void tx_rollback(struct catalog *tx); /* NULL is fine */
+DEFINE_CLEANUP(tx, struct catalog, tx_rollback);
 
 /* ---- users ------------------------------------------------------------------------------------------------- */
 enum role { ROLE_USER, ROLE_MODERATOR, ROLE_ADMIN }; /* each may what those before it may */

@@ -28,6 +28,7 @@ struct catalog {
     sqlite3 *db;
     int64_t fixed_now; /* 0: the clock */
     bool views;
+    unsigned depth; /* of transactions within each other */
     struct stmt stmts[SQL_COUNT];
 };
 
@@ -286,32 +287,47 @@ int list_append(void **list, size_t *count, const void *item, size_t size, struc
 
 /* ---- transactions -------------------------------------------------------------------------------------- */
 
+static int run_alone(struct catalog *c, enum statement which, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, which);
+    return stmt_run(s, e);
+}
+
 int tx_begin(struct catalog *c, struct catalog **tx, struct err *e)
 {
-    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BEGIN);
-    if (stmt_run(s, e) < 0)
+    /* A savepoint outside of a transaction would begin one of its own. */
+    if (c->depth > 0 && sqlite3_get_autocommit(c->db))
+        return err_set(e, ERR_FAILED, "catalog: the transaction was rolled back after an earlier failure");
+    if (run_alone(c, c->depth > 0 ? SQL_SAVEPOINT : SQL_BEGIN, e) < 0)
         return -1;
+    c->depth++;
     *tx = c;
     return 0;
 }
 
 int tx_commit(struct catalog **tx, struct err *e)
 {
-    cleanup(stmt) struct stmt *s = stmt_use(*tx, SQL_COMMIT);
-    if (stmt_run(s, e) < 0)
+    struct catalog *c = *tx;
+    if (run_alone(c, c->depth > 1 ? SQL_RELEASE : SQL_COMMIT, e) < 0)
         return -1;
+    c->depth--;
     *tx = NULL;
     return 0;
 }
 
 void tx_rollback(struct catalog *tx)
 {
-    /* After some failures (disk full, I/O error) SQLite has rolled back by itself. */
-    if (!tx || sqlite3_get_autocommit(tx->db))
-        return;
     struct err e;
-    cleanup(stmt) struct stmt *s = stmt_use(tx, SQL_ROLLBACK);
-    if (stmt_run(s, &e) < 0)
+    if (!tx)
+        return;
+    tx->depth--;
+    /* After some failures (disk full, I/O error) SQLite has rolled back by itself, all of it. */
+    if (sqlite3_get_autocommit(tx->db))
+        return;
+    int r = tx->depth > 0 ? run_alone(tx, SQL_ROLLBACK_TO, &e) : run_alone(tx, SQL_ROLLBACK, &e);
+    if (r == 0 && tx->depth > 0)
+        r = run_alone(tx, SQL_RELEASE, &e);
+    if (r < 0)
         log_error("roll back: %s", e.msg);
 }
 

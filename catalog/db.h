@@ -56,12 +56,6 @@ const char *stmt_column_text(struct stmt *s, int column); /* NULL: NULL */
 /* Appends a copy of *item to a malloc'ed array of *count items: *list keeps its old content when there is no memory. */
 int list_append(void **list, size_t *count, const void *item, size_t size, struct err *e) must_check;
 
-/* Sets *tx = c once BEGIN IMMEDIATE holds. */
-int tx_begin(struct catalog *c, struct catalog **tx, struct err *e) must_check;
-int tx_commit(struct catalog **tx, struct err *e) must_check;
-void tx_rollback(struct catalog *tx); /* NULL is fine */
-DEFINE_CLEANUP(tx, struct catalog, tx_rollback);
-
 int64_t db_last_id(const struct catalog *c); /* rowid of the last insert */
 int db_changes(const struct catalog *c);     /* rows that the last statement changed itself */
 int64_t db_now(const struct catalog *c);     /* what now() gives in SQL */

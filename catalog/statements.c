@@ -27,6 +27,10 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
     [SQL_COMMIT] = "COMMIT",
     [SQL_ROLLBACK] = "ROLLBACK",
+    /* Of transactions within another one; the name means the innermost. */
+    [SQL_SAVEPOINT] = "SAVEPOINT inner_tx",
+    [SQL_RELEASE] = "RELEASE inner_tx",
+    [SQL_ROLLBACK_TO] = "ROLLBACK TO inner_tx",
     [SQL_APPLICATION_ID] = "PRAGMA application_id",
     [SQL_USER_VERSION] = "PRAGMA user_version",
     [SQL_DATA_VERSION] = "PRAGMA data_version",

@@ -14,7 +14,7 @@ static void all_statements_prepare(void)
     CHECK_OK(db_views(b.c, &e));
     for (int i = 0; i < SQL_COUNT; i++) {
         CHECK(statement_sql[i]);
-        if (i == SQL_BEGIN || i == SQL_COMMIT || i == SQL_ROLLBACK || i == SQL_BACKUP)
+        if ((i >= SQL_BEGIN && i <= SQL_ROLLBACK_TO) || i == SQL_BACKUP)
             continue;
         CHECK_OK(db_script(b.c, "BEGIN IMMEDIATE", &e));
         struct stmt *s = stmt_use(b.c, (enum statement)i);
@@ -126,6 +126,57 @@ static void a_full_disk_changes_nothing(void)
     CHECK(bench_ask(&b, "SELECT count(*) FROM boot") == 0);
     CHECK(bench_ask(&b, "SELECT count(*) FROM event") == events);
     bench_queue(&b, false);
+    bench_close(&b);
+}
+
+/* Carol is added within the outer transaction, Dave within one that is given up, and Erin after it. */
+static void add_within(struct bench *b)
+{
+    CHECK_OK(user_add(b->c, "root", "carol", "", "carol@example.org", "user", &e));
+    {
+        cleanup(tx) struct catalog *given_up = NULL;
+        CHECK_OK(tx_begin(b->c, &given_up, &e));
+        CHECK_OK(user_add(b->c, "root", "dave", "", "dave@example.org", "user", &e));
+    }
+    CHECK_FAILS(user_add(b->c, "root", "carol", "", "other@example.org", "user", &e), ERR_STATE);
+    CHECK_OK(user_add(b->c, "root", "erin", "", "erin@example.org", "user", &e));
+}
+
+static void transactions_stand_within_each_other(void)
+{
+    struct bench b = bench_open();
+    static const char users[] = "SELECT group_concat(username) = 'alice,carol,erin' FROM user";
+    static const char events[] = "SELECT count(*) FROM event WHERE what = 'user-added'";
+    int64_t before = bench_ask(&b, events);
+    {
+        cleanup(tx) struct catalog *tx = NULL;
+        CHECK_OK(tx_begin(b.c, &tx, &e));
+        add_within(&b);
+        CHECK(bench_ask(&b, events) == before); /* others see nothing of it yet */
+    }
+    CHECK(bench_ask(&b, events) == before);
+    cleanup(tx) struct catalog *tx = NULL;
+    CHECK_OK(tx_begin(b.c, &tx, &e));
+    add_within(&b);
+    CHECK_OK(tx_commit(&tx, &e));
+    CHECK(!tx && bench_ask(&b, users) == 1 && bench_ask(&b, events) == before + 2);
+    bench_close(&b);
+}
+
+/* After an error of the disk SQLite may roll the outermost one back: nothing may then begin anew inside of it. */
+static void a_lost_transaction_stays_lost(void)
+{
+    struct bench b = bench_open();
+    {
+        cleanup(tx) struct catalog *tx = NULL;
+        CHECK_OK(tx_begin(b.c, &tx, &e));
+        CHECK_OK(user_add(b.c, "root", "carol", "", "carol@example.org", "user", &e));
+        CHECK_OK(db_script(b.c, "ROLLBACK", &e)); /* as SQLite does by itself */
+        CHECK_FAILS(user_add(b.c, "root", "dave", "", "dave@example.org", "user", &e), ERR_FAILED);
+        CHECK_FAILS(tx_commit(&tx, &e), ERR_FAILED);
+    }
+    CHECK(bench_ask(&b, "SELECT count(*) FROM user") == 1);
+    CHECK_OK(user_add(b.c, "root", "dave", "", "dave@example.org", "user", &e));
     bench_close(&b);
 }
 
@@ -509,6 +560,8 @@ int main(void)
     UNIT(migrations_go_forward_after_a_backup);
     UNIT(data_version_shows_others_changes);
     UNIT(a_full_disk_changes_nothing);
+    UNIT(transactions_stand_within_each_other);
+    UNIT(a_lost_transaction_stays_lost);
     UNIT(users_are_checked);
     UNIT(machines_by_any_name);
     UNIT(machines_are_checked);
