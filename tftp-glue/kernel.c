@@ -4,19 +4,20 @@
  * child, there is nothing to see under kernels/ but whole folders. Extractions are made one at a time, under
  * an flock. */
 #include "tftp-glue/kernel.h"
-#include "tftp-glue/spawn.h"
 #include "tftp-glue/tree.h"
 
+#include "lib/base/bytes.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/fsutil.h"
+#include "lib/base/spawn.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 
-/* Seconds: a kernel and its initrd are 100 MB at most in practice. */
-#define EXTRACT_TIME_LIMIT 120
+/* A kernel and its initrd are 100 MB at most in practice. */
+static const struct spawn_limits extract_limits = {.seconds = 120, .file_bytes = 512 * MIB};
 
 static char *version_dir(const struct conf *conf, const struct uuid *image, uint64_t version)
 {
@@ -50,7 +51,7 @@ static int run_child(const struct conf *conf, const struct uuid *image, uint64_t
     uuid_to_text(image, uuid);
     snprintf(number, sizeof number, "%" PRIu64, version);
     const char *const argv[] = {program, conf->server.images_dir, uuid, number, out, NULL};
-    return spawn_limited(argv, EXTRACT_TIME_LIMIT, e);
+    return spawn_limited(argv, &extract_limits, e);
 }
 
 /* Fills `tmp` and gives it its name. */

@@ -2,15 +2,18 @@
 /* Kernels out of disks: what is found, and that no disk, however broken, hurts more than the child that reads it. */
 #include "tests/unit/unit.h"
 #include "tftp-glue/kernel-fs.h"
-#include "tftp-glue/spawn.h"
 
 #include "lib/base/bytes.h"
 #include "lib/base/cleanup.h"
+#include "lib/base/spawn.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #define DISK_SIZE (8 * MIB)
+
+static const struct spawn_limits enough = {.seconds = 20, .file_bytes = GIB},
+                                 short_time = {.seconds = 1, .file_bytes = GIB};
 
 /* The program is its own child: `test-kernel DISK DIR` extracts. */
 static const char *self;
@@ -42,7 +45,7 @@ static int extract(const char *disk, struct err *e)
     CHECK(remove_tree(out, e) == 0);
     CHECK(mkdir(out, 0700) == 0);
     const char *const argv[] = {self, path, out, NULL};
-    return spawn_limited(argv, 20, e);
+    return spawn_limited(argv, &enough, e);
 }
 
 static void check_file(const char *name, const char *wanted)
@@ -169,17 +172,17 @@ static void a_child_that_hangs_is_killed(void)
 {
     struct err e;
     const char *const hang[] = {"/bin/sleep", "100", NULL};
-    CHECK_FAILS(spawn_limited(hang, 1, &e), ERR_CORRUPT);
+    CHECK_FAILS(spawn_limited(hang, &short_time, &e), ERR_CORRUPT);
     CHECK(strstr(e.msg, "killed after 1 s"));
     const char *const closed[] = {"/bin/sh", "-c", "exec 2>&-; kill -SEGV $$", NULL};
-    CHECK_FAILS(spawn_limited(closed, 5, &e), ERR_CORRUPT);
+    CHECK_FAILS(spawn_limited(closed, &enough, &e), ERR_CORRUPT);
     const char *const missing[] = {"/no/such/program", NULL};
-    CHECK_FAILS(spawn_limited(missing, 5, &e), ERR_FAILED);
+    CHECK_FAILS(spawn_limited(missing, &enough, &e), ERR_FAILED);
     const char *const rude[] = {"/bin/sh", "-c", "printf 'a\\033[2Jb\\nsecond' >&2; exit 3", NULL};
-    CHECK_FAILS(spawn_limited(rude, 5, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(spawn_limited(rude, &enough, &e), ERR_NOT_FOUND);
     CHECK_STR(e.msg, "a?[2Jb");
     const char *const loud[] = {"/bin/sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x >&2; exit 1", NULL};
-    CHECK_FAILS(spawn_limited(loud, 5, &e), ERR_FAILED);
+    CHECK_FAILS(spawn_limited(loud, &enough, &e), ERR_FAILED);
 }
 
 static int read_disk(void *ctx, void *buf, size_t count, uint64_t offset, struct err *e)

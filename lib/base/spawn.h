@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LABBOOT_SPAWN_H
+#define LABBOOT_SPAWN_H
+
+/* Children that read or make what may be hostile or large: no more than they need of memory, time, files; no core
+ * file, no new privileges, no descriptors but stdin from /dev/null and a pipe for what they say; killed when the calling
+ * thread ends or the time is over. May be called in a process with threads. */
+
+#include "lib/base/err.h"
+
+#include <stdint.h>
+
+struct spawn_limits {
+    unsigned seconds;    /* by the clock, and of CPU time */
+    uint64_t file_bytes; /* no file may grow longer */
+};
+
+/* Runs a program of ours, argv[0] its path. It tells an error as its exit status (enum errc) and one line on stderr, which
+ * fill *e. */
+int spawn_limited(const char *const *argv, const struct spawn_limits *limits, struct err *e) must_check;
+
+struct spawn_tool {
+    const char *name;    /* "mkfs.ext4": looked for where the system has its tools */
+    const char *package; /* that has it, for the message when it is missing */
+    int success;         /* the highest exit status that means success */
+};
+#define SPAWN_ARGUMENTS_MAX 14
+/* Runs a tool of the system; `arguments` are NULL-terminated, without the program's name. Its last line on stderr is the
+ * message (ERR_FAILED). */
+int spawn_tool(const struct spawn_tool *tool, const char *const *arguments, const struct spawn_limits *limits,
+               struct err *e) must_check;
+
+#endif
