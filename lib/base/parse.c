@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 #define SHOWN_MAX 60 /* of a refused word, before escaping */
 
@@ -77,6 +78,49 @@ int parse_duration(const char *text, uint64_t min, uint64_t max, uint64_t *ret, 
         return err_set(e, ERR_USAGE, "'%s' is not between %" PRIu64 " and %" PRIu64 " seconds", text, min,
                        max);
     *ret = n;
+    return 0;
+}
+
+#define TIME_MAX 253402300799 /* the last second of 9999 */
+
+/* A local date and time in one of the formats, and nothing else behind it; false: it is in none of them, or there is no
+ * such day. */
+static bool parse_date(const char *text, int64_t *ret)
+{
+    static const char *const formats[] = {"%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M",
+                                          "%Y-%m-%dT%H:%M:%S"};
+    for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
+        struct tm day = {.tm_isdst = -1};
+        const char *end = strptime(text, formats[i], &day);
+        if (!end || *end)
+            continue;
+        int mday = day.tm_mday;
+        *ret = mktime(&day);
+        return *ret >= 0 && day.tm_mday == mday; /* mktime makes 30 February a day of March */
+    }
+    return false;
+}
+
+int parse_time(const char *text, int64_t now, int64_t *ret, struct err *e)
+{
+    static const char *const why =
+        "is not a time; try: 2h, 3d, 2026-11-24, '2026-11-24 10:00', or seconds since 1970";
+    uint64_t n;
+    int64_t date;
+    size_t digits = strspn(text, "0123456789");
+    if (digits > 0 && !text[digits]) {
+        if (parse_number(text, 0, TIME_MAX, &n, e) < 0)
+            return -1;
+        *ret = (int64_t)n;
+    } else if (strchr(text, '-')) {
+        if (text[0] < '0' || text[0] > '9' || !parse_date(text, &date))
+            return refuse(e, text, why);
+        *ret = date;
+    } else {
+        if (parse_duration(text, 0, TIME_MAX, &n, e) < 0)
+            return refuse(e, text, why);
+        *ret = (int64_t)n < now ? now - (int64_t)n : 0;
+    }
     return 0;
 }
 

@@ -17,6 +17,9 @@ int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret, st
 int parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct err *e) must_check;
 /* Seconds, with an optional s, m, h or d: "60", "24h". In [min, max]. */
 int parse_duration(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct err *e) must_check;
+/* A point in time as people write it, in seconds since 1970: how long ago ("2h", "3d": s, m, h or d), a local date or
+ * date and time ("2026-11-24", "2026-11-24 10:00", also with seconds, and with T for the space), or those seconds. */
+int parse_time(const char *text, int64_t now, int64_t *ret, struct err *e) must_check;
 /* true/false, yes/no, on/off, 1/0. */
 int parse_bool(const char *text, bool *ret, struct err *e) must_check;
 

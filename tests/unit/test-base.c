@@ -98,6 +98,47 @@ static void numbers_sizes_times(void)
     CHECK_STR(format_size(128 * MIB, text), "128M");
 }
 
+static void times_as_people_write_them(void)
+{
+    const int64_t now = 1795524000;
+    int64_t t;
+    setenv("TZ", "Europe/Amsterdam", 1);
+    CHECK_OK(parse_time("2h", now, &t, &e));
+    CHECK(t == now - 7200);
+    CHECK_OK(parse_time("3d", now, &t, &e));
+    CHECK(t == now - 259200);
+    CHECK_OK(parse_time("900000d", now, &t, &e)); /* before 1970 there was nothing */
+    CHECK(t == 0);
+    CHECK_OK(parse_time("1795460000", now, &t, &e));
+    CHECK(t == 1795460000);
+    CHECK_OK(parse_time("2026-11-24", now, &t, &e));
+    CHECK(t == 1795474800);
+    CHECK_OK(parse_time("2026-11-24 10:00", now, &t, &e));
+    CHECK(t == 1795510800);
+    CHECK_OK(parse_time("2026-07-24T10:00:30", now, &t, &e)); /* summer time */
+    CHECK(t == 1784880030);
+    CHECK_OK(parse_time("2028-02-29", now, &t, &e));
+    static const char *const bad[] = {"",
+                                      "yesterday",
+                                      "h",
+                                      "-2h",
+                                      "2 h",
+                                      "2026-02-30",
+                                      "2026-13-01",
+                                      "2026-11-24 10",
+                                      "2026-11-24 25:00",
+                                      "2026-11-24 10:00 x",
+                                      " 2026-11-24",
+                                      "1960-01-01",
+                                      "99999999999h",
+                                      "999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        t = 7;
+        CHECK_FAILS(parse_time(bad[i], now, &t, &e), ERR_USAGE);
+        CHECK(t == 7);
+    }
+}
+
 static void names(void)
 {
     CHECK_OK(parse_name("image", "debian-12.lab_1", &e));
@@ -188,6 +229,7 @@ int main(void)
     UNIT(macs_in_all_spellings);
     UNIT(uuids);
     UNIT(numbers_sizes_times);
+    UNIT(times_as_people_write_them);
     UNIT(names);
     UNIT(addresses);
     UNIT(errors_carry_context);
