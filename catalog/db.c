@@ -16,6 +16,11 @@
 
 #define APPLICATION_ID 0x6c626f74 /* "lbot" */
 #define BUSY_MS 10000
+#ifdef SQLITE_RESULT_SUBTYPE /* since 3.45 */
+#define RESULT_SUBTYPE SQLITE_RESULT_SUBTYPE
+#else
+#define RESULT_SUBTYPE 0
+#endif
 
 struct stmt {
     struct catalog *c;
@@ -122,16 +127,32 @@ static void sql_size_text(sqlite3_context *ctx, int argc, sqlite3_value **argv)
     sqlite3_result_text(ctx, format_size((uint64_t)sqlite3_value_int64(argv[0]), text), -1, SQLITE_TRANSIENT);
 }
 
+/* The mark that SQLite's json functions put on what they make, and that gets lost on the way through a view. */
+static void sql_made_json(sqlite3_context *ctx, int argc, sqlite3_value **argv)
+{
+    (void)argc;
+    sqlite3_result_value(ctx, argv[0]);
+    sqlite3_result_subtype(ctx, 'J');
+}
+
 static int add_functions(struct catalog *c, struct err *e)
 {
-    int flags = SQLITE_UTF8 | SQLITE_DIRECTONLY;
-    if (sqlite3_create_function(c->db, "now", 0, flags, c, sql_now, NULL, NULL) == SQLITE_OK &&
-        sqlite3_create_function(c->db, "ip_text", 1, flags | SQLITE_DETERMINISTIC, c, sql_ip_text, NULL,
-                                NULL) == SQLITE_OK &&
-        sqlite3_create_function(c->db, "size_text", 1, flags | SQLITE_DETERMINISTIC, c, sql_size_text, NULL,
-                                NULL) == SQLITE_OK)
-        return 0;
-    return db_error(c->db, e);
+    static const struct {
+        const char *name;
+        int arguments, flags;
+        void (*run)(sqlite3_context *, int, sqlite3_value **);
+    } functions[] = {
+        {"now", 0, 0, sql_now},
+        {"ip_text", 1, SQLITE_DETERMINISTIC, sql_ip_text},
+        {"size_text", 1, SQLITE_DETERMINISTIC, sql_size_text},
+        {"made_json", 1, SQLITE_DETERMINISTIC | RESULT_SUBTYPE, sql_made_json},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
+        if (sqlite3_create_function(c->db, functions[i].name, functions[i].arguments,
+                                    SQLITE_UTF8 | SQLITE_DIRECTONLY | functions[i].flags, c, functions[i].run,
+                                    NULL, NULL) != SQLITE_OK)
+            return db_error(c->db, e);
+    return 0;
 }
 
 /* ---- statements ---------------------------------------------------------------------------------------- */

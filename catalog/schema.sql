@@ -5,8 +5,8 @@
 -- ::ffff:a.b.c.d), so that addresses sort; a time is seconds since 1970, NULL for never; sizes are bytes; a truth is
 -- 0 or 1. A constraint's name is what a person reads when it is violated.
 --
--- The program adds the functions now(), ip_text() and size_text(); no table, trigger or index here uses them, so that
--- sqlite3 can check and repair a catalog.
+-- The program adds functions of its own (now(), ip_text(), ...); no table, trigger or index here uses them, so that sqlite3
+-- can check and repair a catalog.
 
 -- ---- people ---------------------------------------------------------------------------------------------------
 CREATE TABLE user (

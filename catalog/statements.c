@@ -18,8 +18,13 @@
     "  b.attempts, b.queued, b.leased, b.started, b.disconnected, b.ended, b.address, b.result "                      \
     "FROM boot b JOIN machine m ON m.mac = b.machine "
 
+/* The newest boots of a machine, or of all ('') without looking at the older ones of either. */
+#define NEWEST_BOOTS                                                                                                  \
+    "(SELECT id FROM (SELECT id FROM boot WHERE machine = ?1 ORDER BY id DESC LIMIT 100) "                            \
+    "UNION ALL SELECT id FROM (SELECT id FROM boot WHERE ?1 = '' ORDER BY id DESC LIMIT 100))"
+
 /* Lists and shows: one JSON value out of a view of views.sql. */
-#define JSON_LIST(view, order) "SELECT json_group_array(json(json)) FROM (SELECT json FROM " view " ORDER BY " order ")"
+#define JSON_LIST(view, order) "SELECT json_group_array(made_json(json)) FROM (SELECT json FROM " view " ORDER BY " order ")"
 #define JSON_ONE(view, key) "SELECT json FROM " view " WHERE " key " = ?"
 
 const char *const statement_sql[SQL_COUNT] = {
@@ -212,12 +217,12 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_IMAGES_JSON] = JSON_LIST("image_json", "name, owner"),
     [SQL_IMAGE_JSON] = JSON_ONE("image_json", "uuid"),
     [SQL_VERSIONS_JSON] =
-        "SELECT json_group_array(json(json)) FROM (SELECT json FROM version_json WHERE image = ? ORDER BY number DESC)",
+        "SELECT json_group_array(made_json(json)) FROM (SELECT json FROM version_json WHERE image = ? ORDER BY number DESC)",
     [SQL_SETUPS_JSON] = JSON_LIST("setup_json", "name, owner"),
     [SQL_SETUP_JSON] = JSON_ONE("setup_json", "uuid"),
     [SQL_BOOTS_JSON] =
-        "SELECT json_group_array(json(json)) FROM "
-        "(SELECT json FROM boot_json WHERE ?1 IN ('', machine) ORDER BY id DESC LIMIT 100)",
+        "SELECT json_group_array(made_json(json)) FROM "
+        "(SELECT json FROM boot_json WHERE id IN " NEWEST_BOOTS " ORDER BY id DESC)",
     [SQL_BOOT_JSON] = JSON_ONE("boot_json", "id"),
     [SQL_COUNTERS_CLEAR] = "DELETE FROM counter",
     [SQL_COUNTERS_ADD] = "INSERT OR REPLACE INTO counter (boot, bytes_read, bytes_written, overlay) VALUES (?, ?, ?, ?)",
@@ -236,7 +241,7 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_SETUP_ROWS] = "SELECT * FROM setup_row WHERE UUID = ?",
     [SQL_BOOTS_ROWS] =
         "SELECT BOOT, MACHINE, SETUP, STATE, \"UPDATE\", VERSIONS, QUEUED, STARTED, ENDED, RESULT FROM boot_row "
-        "WHERE ?1 IN ('', MAC) ORDER BY BOOT DESC LIMIT 100",
+        "WHERE BOOT IN " NEWEST_BOOTS " ORDER BY BOOT DESC",
     [SQL_BOOT_ROWS] = "SELECT * FROM boot_row WHERE BOOT = ?",
     [SQL_STATUS_ROWS] = "SELECT * FROM status_row ORDER BY 1",
 };

@@ -2,6 +2,7 @@
 -- What lists and shows print, as views of the connection alone, so that a change here is no change of the schema.
 -- NAME_json has one JSON object a row, with the field names of the BAAS model first and ours after them; times are seconds
 -- since 1970, null for never. NAME_row is for people: its column names are the headings.
+-- made_json() is json() for text that one of these views has made: it takes it for JSON without reading all of it again.
 
 -- What the running server tells of its boots (query_set_counters), in bytes.
 CREATE TEMP TABLE counter (
@@ -18,9 +19,8 @@ SELECT username, json_object('Username', username, 'Name', name, 'Email', email,
 CREATE TEMP VIEW image_json (uuid, name, owner, json) AS
 SELECT i.uuid, i.name, i.owner,
     json_object('Name', i.name,
-        'Versions', (SELECT json_group_array(json(one)) FROM
-            (SELECT json_object('Version', number, 'ImageModelUUID', image) AS one FROM version
-             WHERE image = i.uuid ORDER BY number)),
+        'Versions', (SELECT json_group_array(json_object('Version', number, 'ImageModelUUID', image)) FROM
+            (SELECT number, image FROM version WHERE image = i.uuid ORDER BY number)),
         'UUID', i.uuid,
         'Username', coalesce(i.owner, ''),
         'DiskCompressionStrategy', i.compression,
@@ -68,8 +68,8 @@ FROM version v JOIN image i ON i.uuid = v.image;
 CREATE TEMP VIEW setup_json (uuid, name, owner, json) AS
 SELECT s.uuid, s.name, s.owner,
     json_object('Name', s.name,
-        'Images', (SELECT json_group_array(json(one)) FROM
-            (SELECT json_object('Image', json(i.json),
+        'Images', (SELECT json_group_array(made_json(one)) FROM
+            (SELECT json_object('Image', made_json(i.json),
                  'Version', json(iif(coalesce(p.version, m.head) IS NULL, 'null',
                      json_object('Version', coalesce(p.version, m.head), 'ImageModelUUID', p.image))),
                  'Update', json(iif(p.updates, 'true', 'false')),
@@ -87,12 +87,14 @@ FROM machine m LEFT JOIN boot b ON b.id =
      ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'leased' THEN 1 WHEN 'committing' THEN 2 ELSE 3 END,
               origin = 'default', id LIMIT 1);
 
--- The addresses of a machine: assigned ones, and live leases.
+-- The addresses of a machine: assigned ones, and live leases. (UNION would make all machines' for each of them.)
 CREATE TEMP VIEW machine_address (machine, address) AS
 SELECT mm.machine, a.address FROM address a JOIN machine_mac mm ON mm.mac = a.mac
-UNION
+UNION ALL
 SELECT mm.machine, l.address FROM lease l JOIN machine_mac mm ON mm.mac = l.mac
-WHERE l.expires = 0 OR l.expires > now();
+WHERE (l.expires = 0 OR l.expires > now())
+    AND NOT EXISTS (SELECT 1 FROM address a JOIN machine_mac am ON am.mac = a.mac
+                    WHERE a.address = l.address AND am.machine = mm.machine);
 
 CREATE TEMP VIEW machine_json (mac, name, json) AS
 SELECT m.mac, m.name,
@@ -101,7 +103,7 @@ SELECT m.mac, m.name,
         'Managed', json(iif(m.managed, 'true', 'false')),
         'MacAddress', json_object('Address', m.mac),
         'ImageUUID', (SELECT image FROM machine_image WHERE machine = m.mac),
-        'MoreMacAddresses', (SELECT json_group_array(json(one)) FROM
+        'MoreMacAddresses', (SELECT json_group_array(made_json(one)) FROM
             (SELECT json_object('Address', mac) AS one FROM machine_mac
              WHERE machine = m.mac AND mac <> m.mac ORDER BY position)),
         'DefaultSetupUUID', m.default_setup,
@@ -110,19 +112,21 @@ SELECT m.mac, m.name,
         'State', s.state)
 FROM machine m JOIN machine_state s ON s.mac = m.mac;
 
--- What a boot has: frozen by its lease; before that what its setup means now, Version null where there is none.
+-- What a boot has: frozen by its lease; before that what its setup means now, Version null where there is none. Both halves
+-- have columns of the same types, and who asks selects what it orders by: else SQLite would go through all boots for each.
 CREATE TEMP VIEW boot_disk (boot, position, image, name, version, keep, result) AS
 SELECT boot, position, image, name, version, keep, result FROM boot_image
 UNION ALL
-SELECT b.id, s.position, i.uuid, i.name, coalesce(s.version, i.head), b.updates OR s.updates OR i.type = 'user', NULL
+SELECT b.id, s.position, i.uuid, i.name, CAST(coalesce(s.version, i.head) AS INTEGER),
+    CAST(b.updates OR s.updates OR i.type = 'user' AS INTEGER), CAST(NULL AS INTEGER)
 FROM boot b JOIN setup_image s ON s.setup = b.setup JOIN image i ON i.uuid = s.image
 WHERE b.state IN ('queued', 'cancelled');
 
 CREATE TEMP VIEW boot_json (id, machine, json) AS
 SELECT b.id, b.machine,
-    json_object('Machine', json(m.json),
+    json_object('Machine', made_json(m.json),
         'MachineMAC', b.machine,
-        'Setup', json(coalesce(s.json, 'null')),
+        'Setup', made_json(coalesce(s.json, 'null')),
         'SetupUUID', b.setup,
         'Update', json(iif(b.updates, 'true', 'false')),
         'ID', b.id,
@@ -137,8 +141,8 @@ SELECT b.id, b.machine,
         'EndedAt', b.ended,
         'Address', b.address,
         'Result', b.result,
-        'Images', (SELECT json_group_array(json(one)) FROM
-            (SELECT json_object('Name', name, 'ImageModelUUID', image, 'Version', version,
+        'Images', (SELECT json_group_array(made_json(one)) FROM
+            (SELECT position, json_object('Name', name, 'ImageModelUUID', image, 'Version', version,
                  'Keep', json(iif(keep, 'true', 'false')), 'Result', result) AS one
              FROM boot_disk WHERE boot = b.id ORDER BY position)),
         'Comment', b.comment)
@@ -152,8 +156,8 @@ SELECT m.name,
         'Boot', b.id,
         'SetupName', b.setup_name,
         'Update', json(CASE b.updates WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END),
-        'Images', (SELECT json_group_array(json(one)) FROM
-            (SELECT json_object('Name', name, 'Version', version, 'Keep', json(iif(keep, 'true', 'false'))) AS one
+        'Images', (SELECT json_group_array(made_json(one)) FROM
+            (SELECT position, json_object('Name', name, 'Version', version, 'Keep', json(iif(keep, 'true', 'false'))) AS one
              FROM boot_disk WHERE boot = b.id ORDER BY position)),
         'Addresses', (SELECT json_group_array(ip_text(address)) FROM
             (SELECT address FROM machine_address WHERE machine = m.mac ORDER BY address)),
@@ -212,7 +216,7 @@ CREATE TEMP VIEW boot_row AS
 SELECT b.id AS BOOT, m.name AS MACHINE, b.machine AS MAC, b.setup_name AS SETUP, b.state AS STATE,
     iif(b.updates, 'yes', 'no') AS "UPDATE",
     (SELECT group_concat(one, ' ') FROM
-        (SELECT name || '@' || coalesce(version, 'latest') || coalesce('->' || result, '') AS one
+        (SELECT position, name || '@' || coalesce(version, 'latest') || coalesce('->' || result, '') AS one
          FROM boot_disk WHERE boot = b.id ORDER BY position)) AS VERSIONS,
     b.attempts AS ATTEMPTS,
     datetime(b.queued, 'unixepoch', 'localtime') AS QUEUED, datetime(b.started, 'unixepoch', 'localtime') AS STARTED,
@@ -224,7 +228,7 @@ CREATE TEMP VIEW status_row AS
 SELECT m.name AS MACHINE, m.mac AS MAC, s.state AS STATE, s.boot AS BOOT, b.setup_name AS SETUP,
     CASE b.updates WHEN 1 THEN 'yes' WHEN 0 THEN 'no' END AS "UPDATE",
     (SELECT group_concat(one, ' ') FROM
-        (SELECT name || '@' || coalesce(version, 'latest') AS one FROM boot_disk WHERE boot = b.id
+        (SELECT position, name || '@' || coalesce(version, 'latest') AS one FROM boot_disk WHERE boot = b.id
          ORDER BY position)) AS VERSIONS,
     (SELECT group_concat(ip_text(address), ' ') FROM (SELECT address FROM machine_address WHERE machine = m.mac
                                                       ORDER BY address)) AS ADDRESS,
