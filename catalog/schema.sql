@@ -182,7 +182,7 @@ CREATE TABLE boot (
 ) STRICT;
 CREATE UNIQUE INDEX boot_active ON boot (machine) WHERE state IN ('leased', 'running');
 CREATE INDEX boot_machine ON boot (machine, state);
-CREATE INDEX boot_setup ON boot (setup);
+CREATE INDEX boot_setup ON boot (setup, state);
 CREATE INDEX boot_state ON boot (state);
 
 -- What a leased boot got, frozen by the lease. The history survives the image, under the name that it had.
@@ -302,10 +302,11 @@ BEGIN
 END;
 
 -- ---- what a machine's scripts depend on --------------------------------------------------------------------------------
--- Once too often costs a rendering; once too few boots a machine into the wrong version.
+-- Once too often costs a rendering; once too few boots a machine into the wrong version. A machine may stand here more
+-- than once: UNION would make the whole of it for each question.
 CREATE VIEW machine_setup (machine, setup) AS
     SELECT mac, default_setup FROM machine WHERE default_setup IS NOT NULL
-    UNION
+    UNION ALL
     SELECT machine, setup FROM boot WHERE state = 'queued' AND setup IS NOT NULL;
 
 CREATE TRIGGER script_boot_made AFTER INSERT ON boot
@@ -377,10 +378,12 @@ END;
 CREATE TRIGGER script_image_changed AFTER UPDATE OF name, type, head ON image
 BEGIN
     UPDATE machine SET script_wanted = script_wanted + 1
-        WHERE mac IN (SELECT machine FROM machine_setup JOIN setup_image USING (setup) WHERE image = NEW.uuid);
+        WHERE mac IN (SELECT machine FROM machine_setup
+                      WHERE setup IN (SELECT setup FROM setup_image WHERE image = NEW.uuid));
 END;
 CREATE TRIGGER script_version_changed AFTER UPDATE OF state, kernel ON version
 BEGIN
     UPDATE machine SET script_wanted = script_wanted + 1
-        WHERE mac IN (SELECT machine FROM machine_setup JOIN setup_image USING (setup) WHERE image = NEW.image);
+        WHERE mac IN (SELECT machine FROM machine_setup
+                      WHERE setup IN (SELECT setup FROM setup_image WHERE image = NEW.image));
 END;

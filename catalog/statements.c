@@ -143,8 +143,8 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BOOT_HEAD] =
         BOOT "WHERE b.machine = ? AND b.state = 'queued' ORDER BY b.origin = 'default', b.id LIMIT 1",
     [SQL_BOOT_WAIT] =
-        BOOT "WHERE b.machine = ? AND (b.state = 'committing' OR b.state IN ('leased', 'running') "
-        "  AND EXISTS (SELECT 1 FROM boot_image i WHERE i.boot = b.id AND i.keep)) "
+        BOOT "WHERE b.machine = ? AND b.state IN ('leased', 'running', 'committing') "
+        "  AND (b.state = 'committing' OR EXISTS (SELECT 1 FROM boot_image i WHERE i.boot = b.id AND i.keep)) "
         "ORDER BY b.state = 'committing', b.id LIMIT 1",
     [SQL_BOOTS_IN_STATE] = BOOT "WHERE b.state = ? ORDER BY b.id",
     [SQL_BOOT_ADD] =
