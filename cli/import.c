@@ -97,6 +97,7 @@ struct import {
     bool detect; /* the file system is still to be looked for */
     struct store *store;
     struct progress progress;
+    struct view *parent_view; /* open until the version is published: the layer stays that it will name */
     struct build *build;
     struct build_result result;
     uint64_t parent, version; /* version 0: its file is not there */
@@ -201,12 +202,11 @@ static int check_options(struct cli *c, struct err *e)
 /* ---- the version --------------------------------------------------------------------------------------------------- */
 
 /* A head that cannot be read is no reason against a new version: that is then made from nothing. */
-static int open_parent(struct import *m, struct view **ret, struct err *e)
+static int open_parent(struct import *m, struct err *e)
 {
-    *ret = NULL;
     if (!m->image.head)
         return 0;
-    if (view_open(m->store, &m->image.uuid, m->image.head, ret, e) == 0) {
+    if (view_open(m->store, &m->image.uuid, m->image.head, &m->parent_view, e) == 0) {
         m->parent = m->image.head;
         return 0;
     }
@@ -224,9 +224,9 @@ static unsigned shift_of(uint64_t chunk_size)
 static int build(struct import *m, struct err *e)
 {
     const struct conf *conf = &m->c->conf;
-    struct view *parent;
-    if (open_parent(m, &parent, e) < 0)
+    if (open_parent(m, e) < 0)
         return -1;
+    struct view *parent = m->parent_view;
     struct build_options o = {
         .progress = m->progress,
         .image = m->image.uuid,
@@ -237,7 +237,6 @@ static int build(struct import *m, struct err *e)
         .reserve = conf->store.reserve,
     };
     int r = import_raw(m->store, m->input, m->input_name, &o, &m->build, &m->result, e);
-    view_close(parent);
     if (r == 0 && m->result.virtual_size == 0)
         r = err_set(e, ERR_FAILED, "%s: empty", m->input_name);
     return r;
@@ -335,6 +334,7 @@ static int run_with_store(struct import *m, struct err *e)
     m->progress = progress_begin(m->c, "importing");
     int r = import(m, e);
     build_free(m->build);
+    view_close(m->parent_view);
     if (r < 0)
         take_back(m);
     progress_end();

@@ -21,12 +21,16 @@ static int lock_fd(int fd)
     return r;
 }
 
-/* Between open and flock store_clean_tmp may take the file for a dead one: *ret_alive says whether it is
- * still there. */
-static int open_locked(struct build *b, bool *ret_alive, struct err *e)
+/* Between open and flock gc may take the file for a dead one, and before that the whole folder, which had no file of
+ * anybody: *ret_alive says whether it is still there. */
+static int open_locked(struct store *s, struct build *b, bool *ret_alive, struct err *e)
 {
     struct stat st;
     b->fd = open(b->tmp_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
+    if (b->fd < 0 && errno == ENOENT) {
+        *ret_alive = false;
+        return store_make_image(s, &b->footer.image, e);
+    }
     if (b->fd < 0)
         return err_sys(e, errno, "%s", b->tmp_path);
     if (lock_fd(b->fd) < 0 || fstat(b->fd, &st) < 0)
@@ -49,7 +53,7 @@ int build_create(struct store *s, const struct uuid *image, struct build **ret, 
     for (bool alive = false; !alive;) {
         if (b->fd >= 0)
             close(steal_fd(&b->fd));
-        if (open_locked(b, &alive, e) < 0)
+        if (open_locked(s, b, &alive, e) < 0)
             return -1;
     }
     *ret = steal(&b);

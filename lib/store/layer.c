@@ -106,16 +106,33 @@ static int lock_shared(int fd, struct err *e)
     return rc < 0 ? err_sys(e, errno, "flock") : 0;
 }
 
-static int open_file(const char *path, struct layer **ret, struct err *e)
+/* Who removes a file holds its lock, and may have done so between the opening and the lock. */
+static int open_locked(const char *path, int *ret_fd, struct err *e)
 {
-    struct footer footer;
-    struct hash hash;
+    struct stat st;
     cleanup(close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 && errno == ENOENT)
         return err_set_sys(e, ERR_NOT_FOUND, ENOENT, "%s: no such file", path);
     if (fd < 0)
         return err_sys(e, errno, "%s", path);
-    if (lock_shared(fd, e) < 0 || layer_read_footer(fd, &footer, &hash, e) < 0)
+    if (lock_shared(fd, e) < 0)
+        return err_wrap(e, "%s", path);
+    if (fstat(fd, &st) < 0)
+        return err_sys(e, errno, "%s", path);
+    if (st.st_nlink == 0)
+        return err_set_sys(e, ERR_NOT_FOUND, ENOENT, "%s: removed", path);
+    *ret_fd = steal_fd(&fd);
+    return 0;
+}
+
+static int open_file(const char *path, struct layer **ret, struct err *e)
+{
+    struct footer footer;
+    struct hash hash;
+    cleanup(close) int fd = -1;
+    if (open_locked(path, &fd, e) < 0)
+        return -1;
+    if (layer_read_footer(fd, &footer, &hash, e) < 0)
         return err_wrap(e, "%s", path);
     struct layer *l = calloc(1, sizeof *l);
     if (!l)

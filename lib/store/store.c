@@ -179,7 +179,19 @@ int store_lock_image(struct store *s, const struct uuid *image, int *ret_fd, str
 {
     cleanup(free) char *dir = store_image_dir(s, image);
     cleanup(free) char *path = path_format("%s/lock", dir);
-    return lock_file(path, true, ret_fd, e);
+    struct stat st;
+    /* The folder may have gone, and come again, while this waited: then the lock is another file. */
+    for (;;) {
+        cleanup(close) int fd = -1;
+        if (lock_file(path, true, &fd, e) < 0)
+            return e->sys == ENOENT ? err_set(e, ERR_NOT_FOUND, "%s: no such image", dir) : -1;
+        if (fstat(fd, &st) < 0)
+            return err_sys(e, errno, "%s", path);
+        if (st.st_nlink > 0) {
+            *ret_fd = steal_fd(&fd);
+            return 0;
+        }
+    }
 }
 
 /* --- what killed builds left --- */

@@ -81,7 +81,7 @@ int store_make_image(struct store *s, const struct uuid *image, struct err *e) m
 /* Removes the image's folder with everything in it: only once its catalog row is gone. */
 int store_remove_image(struct store *s, const struct uuid *image, struct err *e) must_check;
 /* The image's lock, held until *ret_fd is closed. Waits. Taken before any catalog transaction, never inside
- * one. */
+ * one. No folder: ERR_NOT_FOUND. */
 int store_lock_image(struct store *s, const struct uuid *image, int *ret_fd, struct err *e) must_check;
 
 #endif
