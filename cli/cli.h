@@ -15,6 +15,9 @@ enum {
     NEEDS_CONF = 1,    /* the configuration is loaded */
     NEEDS_CATALOG = 2, /* and root's rights are dropped, and the catalog is open */
     TAKES_EXTRA = 4,   /* words behind "--" are for another program */
+    /* The second word is a file to be opened with the caller's own rights, or "-". */
+    READS_FILE = 8,
+    WRITES_FILE = 16,
 };
 
 struct option {
@@ -45,6 +48,14 @@ struct command {
 
 struct given {
     const char *name, *value;
+    const char *word, *next; /* as they were given; next: the value that was a word of its own, or NULL */
+};
+
+enum caller {
+    CALLER_UNKNOWN,
+    CALLER_ADMIN, /* by the host's own word: root, the user labboot, who owns the state, the group lab-admin */
+    CALLER_USER,  /* may what the catalog's user of that name may */
+    CALLER_OUTSIDE, /* may not touch the state, which is the user labboot's: sudo_run */
 };
 
 struct cli {
@@ -60,6 +71,9 @@ struct cli {
     struct conf conf;
     bool conf_loaded;
     struct catalog *catalog;
+    enum caller caller;
+    int relay;          /* the connection to a caller behind sudo; -1: none */
+    int status, signal; /* how the labboot that sudo ran has ended, for this one to end so too */
     /* Who acts: who called, or whom an admin named with --as. Set by cli_enter. */
     enum role role;
     char user[NAME_SIZE];   /* the name; a user of the catalog, but for admins of this host */
@@ -73,10 +87,14 @@ const char *cli_option_at(const struct cli *c, const char *name, size_t i);
 
 /* ---- context.c ------------------------------------------------------------------------------------------------ */
 int cli_load_conf(struct cli *c, struct err *e) must_check;
+/* Whether --config or LABBOOT_CONFIG names it. */
+bool cli_conf_given(const struct cli *c);
 /* Drops root's rights for good, opens the catalog, and checks the right of the command. */
 int cli_enter(struct cli *c, struct err *e) must_check;
 int cli_open_catalog(struct cli *c, struct err *e) must_check;
 void cli_release(struct cli *c);
+/* For a command of admins that opens no catalog: whether the caller is one. A host's admin needs no catalog for that. */
+int cli_check_admin(struct cli *c, struct err *e) must_check;
 /* As cli_enter, but rights are lowered only until rights_regain. */
 int cli_enter_for_now(struct cli *c, struct err *e) must_check;
 /* Who owns what is made: `given`, or where that is NULL the calling user if the catalog knows it, or the only admin. */
@@ -89,6 +107,22 @@ bool cli_server_runs(const struct conf *conf);
 /* A boot's id, or a machine: its running boot, or the one that ended last. */
 int cli_find_boot(struct cli *c, const char *text, struct boot *ret, struct err *e) must_check;
 int cli_check_word(const char *what, const char *text, const char *const *allowed, struct err *e) must_check;
+
+/* ---- caller.c ------------------------------------------------------------------------------------------------- */
+/* Who asks through sudo. Before anything is read that a word or the environment names; ERR_DENIED for what may not be
+ * asked so. */
+int caller_begin(struct cli *c, struct err *e) must_check;
+/* All other callers, by whose the state is. */
+void caller_settle(struct cli *c);
+/* Sets c->role. Needs the catalog, where the host does not say it all. */
+int caller_role(struct cli *c, struct err *e) must_check;
+bool caller_find_labboot(uid_t *ret);
+
+/* ---- sudo.c ---------------------------------------------------------------------------------------------------- */
+#define USERS_GROUP "lab"        /* who may use labboot */
+#define ADMINS_GROUP "lab-admin" /* and needs no entry in the catalog for any of it */
+/* Has the command done by the user labboot. c->status, c->signal: what it came to. */
+int sudo_run(struct cli *c, struct err *e) must_check;
 
 /* ---- rights.c -------------------------------------------------------------------------------------------- */
 /* Root's labboot works as the system user labboot, where that exists: files of root would stop the server. */

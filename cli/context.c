@@ -5,7 +5,6 @@
 #include "tftp-glue/render.h"
 
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/file.h>
@@ -18,36 +17,27 @@ static char *absolute(const char *path)
     return cwd ? path_format("%s/%s", cwd, path) : NULL;
 }
 
+bool cli_conf_given(const struct cli *c)
+{
+    const char *env = getenv("LABBOOT_CONFIG");
+    return cli_option(c, "config") || (env && *env);
+}
+
 /* A missing file is an error only when it was asked for: else all defaults hold, as an empty file gives them. */
 int cli_load_conf(struct cli *c, struct err *e)
 {
-    const char *given = cli_option(c, "config"), *env = getenv("LABBOOT_CONFIG");
+    const char *given = cli_option(c, "config");
     c->conf_path = absolute(given ? given : conf_default_path());
     if (!c->conf_path)
         return err_sys(e, errno, "the current folder");
     int r = conf_load(c->conf_path, &c->conf, NULL, NULL, e);
-    if (r < 0 && e->code == ERR_NOT_FOUND && !given && !(env && *env)) {
+    if (r < 0 && e->code == ERR_NOT_FOUND && !cli_conf_given(c)) {
         free(c->conf_path);
         c->conf_path = strdup("/dev/null");
         r = c->conf_path ? conf_defaults(&c->conf, e) : err_sys(e, ENOMEM, "configuration");
     }
     c->conf_loaded = r == 0;
     return r;
-}
-
-/* Who called, by the host's own word: root, and who owns the state, are admins. Before rights are dropped. */
-static void note_caller(struct cli *c)
-{
-    uid_t uid = getuid();
-    const char *sudo = uid == 0 ? getenv("SUDO_USER") : NULL;
-    const struct passwd *pw = getpwuid(uid);
-    if (sudo && *sudo)
-        snprintf(c->user, sizeof c->user, "%s", sudo);
-    else if (pw)
-        snprintf(c->user, sizeof c->user, "%s", pw->pw_name);
-    else
-        snprintf(c->user, sizeof c->user, "uid %u", (unsigned)uid);
-    c->role = ROLE_ADMIN;
 }
 
 /* --as */
@@ -76,8 +66,9 @@ int cli_open_catalog(struct cli *c, struct err *e)
 
 static int enter(struct cli *c, int (*rights)(struct err *e), struct err *e)
 {
-    note_caller(c);
-    return rights(e) < 0 || cli_open_catalog(c, e) < 0 || act_as(c, e) < 0 ? -1 : rules_check_command(c, e);
+    if (rights(e) < 0 || cli_open_catalog(c, e) < 0 || caller_role(c, e) < 0 || act_as(c, e) < 0)
+        return -1;
+    return rules_check_command(c, e);
 }
 
 int cli_enter(struct cli *c, struct err *e)
@@ -88,6 +79,20 @@ int cli_enter(struct cli *c, struct err *e)
 int cli_enter_for_now(struct cli *c, struct err *e)
 {
     return enter(c, rights_lower, e);
+}
+
+int cli_check_admin(struct cli *c, struct err *e)
+{
+    struct err regaining;
+    if (c->caller == CALLER_ADMIN && !cli_option(c, "as"))
+        return 0;
+    int r = cli_enter_for_now(c, e);
+    catalog_close(c->catalog);
+    c->catalog = NULL;
+    if (rights_regain(&regaining) == 0 || r < 0)
+        return r;
+    *e = regaining;
+    return -1;
 }
 
 void cli_release(struct cli *c)

@@ -18,7 +18,7 @@
 const struct option image_import_options[] = {
     {"owner", "USER", "default: who calls, or the only admin", false},
     {"new", NULL, "fail when the image exists", false},
-    {"kind", "KIND", "of a new image: system or user; default: system", false},
+    {"kind", "KIND", "of a new image: system or user; default: system, of a plain user: user", false},
     {"compression", "HOW", "of a new image: none or zstd; default: zstd", false},
     {"filesystem", "TYPE", "of a new image: ext4, fat32 or raw; default: what is found on it", false},
     {"comment", "TEXT", "what is new in this version", false},
@@ -136,11 +136,14 @@ static int new_image(struct import *m, struct err *e)
     m->is_new = true;
     m->detect = !filesystem;
     uuid_make(&m->image.uuid);
-    snprintf(m->image.type, sizeof m->image.type, "%s", kind ? kind : "system");
+    snprintf(m->image.type, sizeof m->image.type, "%s",
+             kind                   ? kind
+             : c->role == ROLE_USER ? "user"
+                                    : "system");
     snprintf(m->image.compression, sizeof m->image.compression, "%s", compression ? compression : "zstd");
     snprintf(m->image.filesystem, sizeof m->image.filesystem, "%s", filesystem ? filesystem : "raw");
     snprintf(m->image.file_type, sizeof m->image.file_type, "raw");
-    return 0;
+    return rules_check_image(c, RIGHT_IMAGE_MAKE, &m->image, e);
 }
 
 static int check_same(const char *option, const char *given, const char *is, struct err *e)
@@ -178,6 +181,8 @@ static int find_or_plan(struct import *m, struct err *e)
     }
     if (cli_option(c, "new"))
         return err_set(e, ERR_STATE, "image %s/%s exists already", m->image.owner, m->image.name);
+    if (rules_check_image(c, RIGHT_IMAGE_CHANGE, &m->image, e) < 0)
+        return -1;
     if (check_same("kind", cli_option(c, "kind"), m->image.type, e) < 0 ||
         check_same("compression", cli_option(c, "compression"), m->image.compression, e) < 0)
         return -1;

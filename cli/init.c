@@ -77,7 +77,7 @@ static int run_init(struct cli *c, struct err *e)
 }
 
 const struct command init_commands[] = {
-    {"init", NULL, run_init, "", 0, 0, NEEDS_CONF, RIGHT_NONE,
+    {"init", NULL, run_init, "", 0, 0, NEEDS_CONF, RIGHT_ADMIN,
      "make the folders and the catalog; safe to repeat", NULL},
     COMMANDS_END,
 };

@@ -6,6 +6,7 @@
 #include "lib/base/log.h"
 
 #include <locale.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -127,13 +128,13 @@ static int take_option(struct cli *c, char **argv, int *at, struct err *e)
         o = find_option(c->command->options, name, len);
     if (!o)
         return option_error(e, word, "is no option here; try: --help");
-    const char *value = equals ? equals + 1 : "";
+    const char *value = equals ? equals + 1 : "", *next = NULL;
     if (!o->value && equals)
         return option_error(e, word, "takes no value");
     if (o->value && !equals) {
         if (!argv[*at + 1])
             return option_error(e, word, "needs a value");
-        value = argv[++*at];
+        value = next = argv[++*at];
     }
     if (global && !o->value) {
         set_global(c, o->name);
@@ -143,7 +144,7 @@ static int take_option(struct cli *c, char **argv, int *at, struct err *e)
         return option_error(e, word, "was given already");
     if (c->noptions == CLI_OPTIONS_MAX)
         return option_error(e, word, "is one option too many");
-    c->options[c->noptions++] = (struct given){o->name, value};
+    c->options[c->noptions++] = (struct given){o->name, value, word, next};
     return 0;
 }
 
@@ -243,9 +244,18 @@ static int run(struct cli *c, char **argv, struct err *e)
     if (check_words(c, &w, e) < 0)
         return -1;
     log_set_sink(log_to_stderr, c->quiet ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING);
-    if ((c->command->needs & (NEEDS_CONF | NEEDS_CATALOG)) && cli_load_conf(c, e) < 0)
+    if (caller_begin(c, e) < 0)
         return -1;
+    if (!(c->command->needs & (NEEDS_CONF | NEEDS_CATALOG)))
+        return c->command->run(c, e);
+    if (cli_load_conf(c, e) < 0)
+        return -1;
+    caller_settle(c);
+    if (c->caller == CALLER_OUTSIDE && c->command->right != RIGHT_NONE)
+        return sudo_run(c, e);
     if ((c->command->needs & NEEDS_CATALOG) && cli_enter(c, e) < 0)
+        return -1;
+    if (!(c->command->needs & NEEDS_CATALOG) && c->command->right == RIGHT_ADMIN && cli_check_admin(c, e) < 0)
         return -1;
     return c->command->run(c, e);
 }
@@ -253,7 +263,7 @@ static int run(struct cli *c, char **argv, struct err *e)
 int main(int argc, char **argv)
 {
     static char *no_extra[] = {NULL};
-    struct cli c = {.extra = no_extra};
+    struct cli c = {.extra = no_extra, .relay = -1};
     struct err e;
     (void)argc;
     setlocale(LC_CTYPE, "");
@@ -263,5 +273,7 @@ int main(int argc, char **argv)
     if (r < 0)
         fprintf(stderr, "labboot: %s\n", e.msg);
     cli_release(&c);
-    return r < 0 ? (int)e.code : 0;
+    if (r == 0 && c.signal)
+        raise(c.signal);
+    return r < 0 ? (int)e.code : c.signal ? 128 + c.signal : c.status;
 }

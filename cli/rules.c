@@ -5,21 +5,23 @@
 
 #include <string.h>
 
-/* The least role, of the owner, of others, and where the image is for all: of type system or boot. */
+/* The least role, for an object of one's own and for another's; the same for an image that is for all: of type system or
+ * boot. */
 static const struct rule {
     const char *what; /* in a refusal */
-    enum role own, other, common;
+    enum role own, other, own_common, other_common;
 } rules[RIGHT_COUNT] = {
-    [RIGHT_LOOK] = {"looking at the catalog", ROLE_USER, ROLE_USER, ROLE_USER},
-    [RIGHT_ADMIN] = {"this command", ROLE_ADMIN, ROLE_ADMIN, ROLE_ADMIN},
-    [RIGHT_USER_CHANGE] = {"changing", ROLE_USER, ROLE_ADMIN, ROLE_ADMIN},
-    [RIGHT_IMAGE_MAKE] = {"making", ROLE_USER, ROLE_ADMIN, ROLE_MODERATOR},
-    [RIGHT_IMAGE_USE] = {"using", ROLE_USER, ROLE_ADMIN, ROLE_USER},
-    [RIGHT_IMAGE_CHANGE] = {"changing", ROLE_USER, ROLE_ADMIN, ROLE_MODERATOR},
-    [RIGHT_SETUP_MAKE] = {"making", ROLE_USER, ROLE_ADMIN, ROLE_ADMIN},
-    [RIGHT_SETUP_CHANGE] = {"changing", ROLE_USER, ROLE_ADMIN, ROLE_ADMIN},
-    [RIGHT_SETUP_BOOT] = {"booting", ROLE_USER, ROLE_MODERATOR, ROLE_MODERATOR},
-    [RIGHT_BOOT_CHANGE] = {"changing", ROLE_USER, ROLE_MODERATOR, ROLE_MODERATOR},
+    [RIGHT_LOOK] = {"looking at the catalog", ROLE_USER, ROLE_USER, ROLE_USER, ROLE_USER},
+    [RIGHT_ADMIN] = {"this command", ROLE_ADMIN, ROLE_ADMIN, ROLE_ADMIN, ROLE_ADMIN},
+    [RIGHT_USER_CHANGE] = {"changing", ROLE_USER, ROLE_ADMIN, ROLE_USER, ROLE_ADMIN},
+    /* What is for all is made by those who may change it when it is not their own. */
+    [RIGHT_IMAGE_MAKE] = {"making", ROLE_USER, ROLE_ADMIN, ROLE_MODERATOR, ROLE_MODERATOR},
+    [RIGHT_IMAGE_USE] = {"using", ROLE_USER, ROLE_ADMIN, ROLE_USER, ROLE_USER},
+    [RIGHT_IMAGE_CHANGE] = {"changing", ROLE_USER, ROLE_ADMIN, ROLE_USER, ROLE_MODERATOR},
+    [RIGHT_SETUP_MAKE] = {"making", ROLE_USER, ROLE_ADMIN, ROLE_USER, ROLE_ADMIN},
+    [RIGHT_SETUP_CHANGE] = {"changing", ROLE_USER, ROLE_ADMIN, ROLE_USER, ROLE_ADMIN},
+    [RIGHT_SETUP_BOOT] = {"booting", ROLE_USER, ROLE_MODERATOR, ROLE_USER, ROLE_MODERATOR},
+    [RIGHT_BOOT_CHANGE] = {"changing", ROLE_USER, ROLE_MODERATOR, ROLE_USER, ROLE_MODERATOR},
 };
 
 static const char *role_name(enum role r)
@@ -33,21 +35,23 @@ static int check(const struct cli *c, enum right right, const char *object, cons
 {
     const struct rule *r = &rules[right];
     bool own = owner && strcmp(owner, c->user) == 0;
-    enum role least = common ? r->common : own ? r->own : r->other;
+    enum role mine = common ? r->own_common : r->own, others = common ? r->other_common : r->other;
+    enum role least = own ? mine : others;
     if (c->role >= least)
         return 0;
     return err_set(e, ERR_DENIED, "%s%s%s needs the role %s%s; %s has the role %s", r->what,
                    *object ? " " : "", object, role_name(least),
-                   !common && !own && r->own < least && owner ? ", or its owner" : "", c->user,
-                   role_name(c->role));
+                   owner && !own && mine < others ? ", or its owner" : "", c->user, role_name(c->role));
 }
 
 int rules_check_image(struct cli *c, enum right right, const struct image *image, struct err *e)
 {
     char object[2 * NAME_SIZE + 30];
     bool common = strcmp(image->type, "system") == 0 || strcmp(image->type, "boot") == 0;
-    snprintf(object, sizeof object, "the %s image %s/%s", image->type, image->owner, image->name);
-    return check(c, right, object, image->owner, common, e);
+    const char *owner = *image->owner ? image->owner : NULL; /* a machine's image is nobody's */
+    snprintf(object, sizeof object, "the %s image %s%s%s", image->type, image->owner, owner ? "/" : "",
+             image->name);
+    return check(c, right, object, owner, common, e);
 }
 
 int rules_check_setup(struct cli *c, enum right right, const struct setup *setup, struct err *e)

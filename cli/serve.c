@@ -9,6 +9,7 @@
 #include "tftp-glue/render.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -77,6 +78,8 @@ static int become_nbdkit(struct cli *c, struct err *e)
         argv[n++] = c->extra[i];
     argv[n++] = plugin && *plugin ? plugin : PLUGINDIR "/nbdkit-labboot-plugin.so";
     argv[n++] = config;
+    if (c->relay >= 0)
+        fcntl(c->relay, F_SETFD, 0); /* the caller's signals are for nbdkit now */
     execv(NBDKIT_PROGRAM, (char *const *)(uintptr_t)argv);
     int r = err_sys(e, errno, "%s", NBDKIT_PROGRAM);
     free(argv);
@@ -112,7 +115,7 @@ static int run_dhcp(struct cli *c, struct err *e)
 const struct command serve_commands[] = {
     {"serve", NULL, run_serve, "[-- NBDKIT OPTIONS]", 0, 0, NEEDS_CONF | TAKES_EXTRA, RIGHT_ADMIN,
      "become nbdkit with labboot's plugin", NULL},
-    {"dhcp", NULL, run_dhcp, "[-- DNSMASQ OPTIONS]", 0, 0, NEEDS_CONF | TAKES_EXTRA, RIGHT_NONE,
+    {"dhcp", NULL, run_dhcp, "[-- DNSMASQ OPTIONS]", 0, 0, NEEDS_CONF | TAKES_EXTRA, RIGHT_ADMIN,
      "run dnsmasq (DHCP and TFTP) with a generated configuration", NULL},
     COMMANDS_END,
 };

@@ -35,28 +35,32 @@ static int parse_image(struct cli *c, const char *text, const char *owner, struc
             return -1;
     }
     ret->image = image.uuid;
-    return 0;
+    return rules_check_image(c, ret->update ? RIGHT_IMAGE_CHANGE : RIGHT_IMAGE_USE, &image, e);
 }
 
 static int run_setup_create(struct cli *c, struct err *e)
 {
-    char owner[NAME_SIZE], uuid_text[UUID_TEXT_SIZE];
+    struct setup setup = {.name = ""}; /* that is to be */
+    char uuid_text[UUID_TEXT_SIZE];
     struct setup_image images[SETUP_IMAGES_MAX];
     size_t count = 0;
     struct uuid uuid;
     const char *text;
-    if (parse_name("setup", c->words[0], e) < 0 || cli_owner(c, cli_option(c, "owner"), owner, e) < 0)
+    if (parse_name("setup", c->words[0], e) < 0 || cli_owner(c, cli_option(c, "owner"), setup.owner, e) < 0)
+        return -1;
+    snprintf(setup.name, sizeof setup.name, "%s", c->words[0]);
+    if (rules_check_setup(c, RIGHT_SETUP_MAKE, &setup, e) < 0)
         return -1;
     while ((text = cli_option_at(c, "image", count))) {
         if (count == SETUP_IMAGES_MAX)
             return err_set(e, ERR_USAGE, "a setup has at most %d images", SETUP_IMAGES_MAX);
-        if (parse_image(c, text, owner, &images[count], e) < 0)
+        if (parse_image(c, text, setup.owner, &images[count], e) < 0)
             return -1;
         count++;
     }
     if (count == 0)
         return err_set(e, ERR_USAGE, "a setup needs a root disk; try: --image IMAGE");
-    if (setup_create(c->catalog, c->actor, c->words[0], owner, images, count, &uuid, e) < 0)
+    if (setup_create(c->catalog, c->actor, setup.name, setup.owner, images, count, &uuid, e) < 0)
         return -1;
     cli_render(c);
     uuid_to_text(&uuid, uuid_text);

@@ -7,8 +7,8 @@
 
 units=(labboot.socket labboot.service labboot-dhcp.service)
 say "every path was filled in"
-for f in "${units[@]}" labboot.sysusers labboot.tmpfiles; do
-    ! grep '@[a-z]*@' "$builddir/conf/systemd/$f" || fail "$f names a path that was not filled in"
+for f in "${units[@]/#/systemd/}" systemd/labboot.sysusers systemd/labboot.tmpfiles labboot.sudoers; do
+    ! grep '@[a-z]*@' "$builddir/conf/$f" || fail "$f names a path that was not filled in"
 done
 
 need systemd-analyze
