@@ -123,6 +123,7 @@ int boot_lease(struct catalog *c, const struct mac *machine, const char *token, 
         boot_check(c, &b, e) < 0)
         return -1;
     snprintf(actor, sizeof actor, "machine %s", mac_format(&m.mac, mac));
+    snprintf(b.address, sizeof b.address, "%s", address ? address : "");
     if (freeze(c, &b, e) < 0 || set_lease(c, b.id, token, address, e) < 0 ||
         boot_move(c, actor, &b, BOOT_LEASED, NULL, e) < 0 || boot_get(c, b.id, &b, e) < 0 ||
         tx_commit(&tx, e) < 0)
@@ -168,16 +169,24 @@ int boot_requeue(struct catalog *c, int64_t id, const char *why, struct err *e)
 
 int boot_set_disconnected(struct catalog *c, int64_t id, int64_t when, struct err *e)
 {
+    struct boot b;
+    char object[OBJECT_SIZE];
     cleanup(tx) struct catalog *tx = NULL;
-    if (tx_begin(c, &tx, e) < 0)
+    if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0)
         return -1;
     cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_DISCONNECTED);
     put_int(s, when);
     put_int(s, id);
     if (stmt_run(s, e) < 0)
         return -1;
-    if (db_changes(c) == 0)
-        return err_set(e, ERR_NOT_FOUND, "there is no boot %lld", (long long)id);
+    snprintf(object, sizeof object, "boot %lld", (long long)id);
+    struct event ev = {.actor = "server",
+                       .what = when ? "boot-disconnected" : "boot-reconnected",
+                       .object = object,
+                       .peer = b.address,
+                       .machine = &b.machine};
+    if (!when != !b.disconnected && event_write(c, &ev, e) < 0)
+        return -1;
     return tx_commit(&tx, e);
 }
 
@@ -215,10 +224,14 @@ static int publish_one(struct catalog *c, const struct boot *b, const struct ver
                        struct err *e)
 {
     struct image image;
+    char object[OBJECT_SIZE];
     if (image_by_uuid(c, &v->image, &image, e) < 0 || set_result(c, b, v, e) < 0)
         return -1;
+    snprintf(object, sizeof object, "boot %lld", (long long)b->id);
     if (version_insert(c, v, b->id, e) < 0)
         return err_wrap(e, "image '%s/%s'", image.owner, image.name);
+    if (image_event(c, "server", "version-published", &v->image, v->version, object, e) < 0)
+        return -1;
     if (image.head == v->parent)
         return image_head_set(c, &v->image, v->version, e);
     *branched = true;

@@ -195,7 +195,14 @@ static int move_event(struct catalog *c, const char *actor, const struct boot *b
     bool again = to == BOOT_QUEUED && b->state == BOOT_LEASED;
     snprintf(what, sizeof what, "boot-%s", again ? "requeued" : boot_state_name(to));
     snprintf(object, sizeof object, "boot %lld", (long long)b->id);
-    struct event ev = {.actor = actor, .what = what, .object = object, .detail = why, .machine = &b->machine};
+    /* What machines do themselves. */
+    bool remote = to == BOOT_LEASED || to == BOOT_RUNNING;
+    struct event ev = {.actor = actor,
+                       .what = what,
+                       .object = object,
+                       .detail = why,
+                       .peer = remote ? b->address : NULL,
+                       .machine = &b->machine};
     return event_write(c, &ev, e);
 }
 

@@ -256,7 +256,7 @@ int boot_lease(struct catalog *c, const struct mac *machine, const char *token, 
 int boot_start(struct catalog *c, int64_t id, struct err *e) must_check;
 /* leased -> queued, at the head, attempts + 1. */
 int boot_requeue(struct catalog *c, int64_t id, const char *why, struct err *e) must_check;
-/* When the last connection went; 0: one is there again. No event. */
+/* When the last connection went; 0: one is there again. An event when that is news. */
 int boot_set_disconnected(struct catalog *c, int64_t id, int64_t when, struct err *e) must_check;
 /* leased|running|interrupted -> COMMITTING, and leased|running|committing|interrupted -> DISCARDED or INTERRUPTED. `why`
  * is the boot's result and stands in the event. ERR_STATE for any other edge. Renders again. */
@@ -288,6 +288,8 @@ struct script_job {
  * differ from the newest one's (which is then superseded). ERR_NOT_FOUND: all scripts are right. */
 int script_next(struct catalog *c, struct script_job *ret, struct err *e) must_check;
 int script_done(struct catalog *c, const struct script_job *job, struct err *e) must_check;
+/* An event: why a machine has no boot script. Repeats within a minute are one. */
+int script_failed(struct catalog *c, const struct mac *machine, const char *why, struct err *e) must_check;
 /* Wants all scripts again (a change of the configuration). */
 int script_want_all(struct catalog *c, struct err *e) must_check;
 /* Records that a machine fetched the waiting script of boot `id` from the address leased to it: a request "reset" for
@@ -321,7 +323,7 @@ int request_get(struct catalog *c, int64_t id, struct request *ret, struct err *
 int request_untake_all(struct catalog *c, struct err *e) must_check;
 
 /* ---- the event trail --------------------------------------------------------------------------------------------- */
-/* For what is no change of a row: a refused export, a TFTP fetch of an unknown name. object: "machine 52:54:…". */
+/* For what is no change of a row. object: "machine 52:54:…". */
 int event_add(struct catalog *c, const char *actor, const char *what, const char *object, const char *detail,
               struct err *e) must_check;
 
@@ -329,5 +331,30 @@ int event_add(struct catalog *c, const char *actor, const char *what, const char
  * to the same machine within a minute is one event: loops of retries would else fill the trail. */
 int tftp_record(struct catalog *c, const struct in6_addr *address, const char *path,
                 struct err *e) must_check;
+/* An export that was refused to `peer` ("": the Unix socket), as an event of the machine whose it would be (NULL: none
+ * known). Repeats within a minute are one event, and there are not more than ten a minute. */
+int refusal_record(struct catalog *c, const struct mac *machine, const char *peer, const char *export_name,
+                   const char *why, struct err *e) must_check;
+
+/* Which events; zero and NULL: any. */
+struct trail_filter {
+    const struct mac *machine;
+    const char *actor, *object; /* whole words of them: "boot", "boot 12", "image alice/lab" with all its versions */
+    const char *what;           /* as sh matches file names: "boot-*" */
+    int64_t boot, after;        /* after: only events with a higher id */
+    int64_t since, until;
+    int64_t limit; /* the newest so many; -1: all */
+};
+struct trail_event {
+    int64_t id;
+    const char *time; /* local, for people */
+    const char *actor, *what, *object, *detail;
+    const char *peer, *machine, *machine_name; /* NULL: none; machine_name: its MAC when it is gone */
+    const char *json;
+};
+/* Oldest first. The texts are valid during the call; the callback may not use c. */
+int trail_read(struct catalog *c, const struct trail_filter *f,
+               int (*each)(void *ctx, const struct trail_event *ev, struct err *e), void *ctx,
+               struct err *e) must_check;
 
 #endif

@@ -310,14 +310,16 @@ static int image_insert(struct catalog *c, const struct image *i, struct err *e)
     return 0;
 }
 
-static int image_event(struct catalog *c, const char *actor, const char *what, const struct uuid *image,
-                       uint64_t version, const char *detail, struct err *e)
+int image_event(struct catalog *c, const char *actor, const char *what, const struct uuid *image,
+                uint64_t version, const char *detail, struct err *e)
 {
     struct image i;
     char object[OBJECT_SIZE * 2];
     if (image_by_uuid(c, image, &i, e) < 0)
         return -1;
-    snprintf(object, sizeof object, "image %s/%s@%llu", i.owner, i.name, (unsigned long long)version);
+    int len = snprintf(object, sizeof object, "image %s/%s", i.owner, i.name);
+    if (version)
+        snprintf(object + len, sizeof object - (size_t)len, "@%llu", (unsigned long long)version);
     struct event ev = {.actor = actor, .what = what, .object = object, .detail = detail};
     return event_write(c, &ev, e);
 }
@@ -329,7 +331,8 @@ int version_publish(struct catalog *c, const char *actor, const struct image *cr
         return -1;
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0 || (create && user_check(c, create->owner, e) < 0) ||
-        (create && image_insert(c, create, e) < 0))
+        (create && (image_insert(c, create, e) < 0 ||
+                    image_event(c, actor, "image-created", &create->uuid, 0, create->type, e) < 0)))
         return -1;
     struct image image;
     if (image_by_uuid(c, &v->image, &image, e) < 0)

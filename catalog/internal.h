@@ -12,6 +12,7 @@
 /* ---- event.c */
 struct event {
     const char *actor, *what, *object, *detail; /* detail NULL: none */
+    const char *peer;                           /* the address that it came from; NULL or "": this host */
     const struct mac *machine;                  /* the machine that it is about; NULL: none */
 };
 int event_write(struct catalog *c, const struct event *ev, struct err *e) must_check;
@@ -38,6 +39,9 @@ int version_kernel(struct catalog *c, const struct uuid *image, uint64_t version
                    struct err *e) must_check;
 /* Makes the row of a version and raises last_version; the head stays. `boot` 0: imported. */
 int version_insert(struct catalog *c, const struct version_new *v, int64_t boot, struct err *e) must_check;
+/* Of "image OWNER/NAME@VERSION"; version 0: of the image itself. */
+int image_event(struct catalog *c, const char *actor, const char *what, const struct uuid *image,
+                uint64_t version, const char *detail, struct err *e) must_check;
 int image_head_set(struct catalog *c, const struct uuid *image, uint64_t version, struct err *e) must_check;
 
 /* ---- boot.c */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "catalog/internal.h"
 
+#include "lib/base/strbuf.h"
+
 static const char *const kind_names[] = {
     [REQUEST_END] = "end",
     [REQUEST_COMMIT] = "commit",
@@ -29,14 +31,19 @@ static void request_row(struct stmt *s, struct request *ret)
     take_text(s, ret->answer, sizeof ret->answer);
 }
 
-/* machine NULL: of no boot. */
+static void request_object(int64_t boot, char ret[OBJECT_SIZE])
+{
+    snprintf(ret, OBJECT_SIZE, boot ? "boot %lld" : "server", (long long)boot);
+}
+
+/* machine, peer NULL: of no boot, from this host. */
 static int insert(struct catalog *c, const char *actor, enum request_kind kind, int64_t boot,
-                  const struct mac *machine, int64_t *ret, struct err *e)
+                  const struct mac *machine, const char *peer, int64_t *ret, struct err *e)
 {
     char object[OBJECT_SIZE], what[32];
-    snprintf(object, sizeof object, boot ? "boot %lld" : "server", (long long)boot);
+    request_object(boot, object);
     snprintf(what, sizeof what, "request-%s", kind_names[kind]);
-    struct event ev = {.actor = actor, .what = what, .object = object, .machine = machine};
+    struct event ev = {.actor = actor, .what = what, .object = object, .peer = peer, .machine = machine};
     cleanup(stmt) struct stmt *s = stmt_use(c, SQL_REQUEST_ADD);
     put_text(s, kind_names[kind]);
     put_nonzero(s, (uint64_t)boot);
@@ -54,7 +61,7 @@ int request_add(struct catalog *c, const char *actor, enum request_kind kind, in
     int64_t id;
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0 || (boot && boot_get(c, boot, &b, e) < 0) ||
-        insert(c, actor, kind, boot, boot ? &b.machine : NULL, &id, e) < 0 || tx_commit(&tx, e) < 0)
+        insert(c, actor, kind, boot, boot ? &b.machine : NULL, NULL, &id, e) < 0 || tx_commit(&tx, e) < 0)
         return -1;
     *ret = id;
     return 0;
@@ -108,14 +115,28 @@ int request_take_of_boot(struct catalog *c, int64_t boot, struct request *ret, s
     return take(c, boot, ret, e);
 }
 
-int request_answer(struct catalog *c, int64_t id, int code, const char *answer, struct err *e)
+/* The event of an answer stands at the request's boot. */
+static int answer_event(struct catalog *c, const struct request *r, int code, const char *answer,
+                        struct err *e)
 {
+    struct boot b;
     char object[OBJECT_SIZE];
-    snprintf(object, sizeof object, "request %lld", (long long)id);
+    cleanup(strbuf) struct strbuf detail = STRBUF_INIT;
+    request_object(r->boot, object);
+    strbuf_appendf(&detail, "%s%s%s", kind_names[r->kind], *answer ? ": " : "", answer);
+    if (r->boot && boot_get(c, r->boot, &b, e) < 0)
+        return -1;
     struct event ev = {.actor = "server",
                        .what = code ? "request-refused" : "request-done",
                        .object = object,
-                       .detail = answer};
+                       .detail = strbuf_text(&detail),
+                       .machine = r->boot ? &b.machine : NULL};
+    return event_write(c, &ev, e);
+}
+
+int request_answer(struct catalog *c, int64_t id, int code, const char *answer, struct err *e)
+{
+    struct request r;
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0)
         return -1;
@@ -127,7 +148,7 @@ int request_answer(struct catalog *c, int64_t id, int code, const char *answer, 
         return -1;
     if (db_changes(c) == 0)
         return err_set(e, ERR_STATE, "request %lld is answered already, or there is none", (long long)id);
-    if (event_write(c, &ev, e) < 0)
+    if (request_get(c, id, &r, e) < 0 || answer_event(c, &r, code, answer, e) < 0)
         return -1;
     return tx_commit(&tx, e);
 }
@@ -136,6 +157,9 @@ int request_untake_all(struct catalog *c, struct err *e)
 {
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *events = stmt_use(c, SQL_REQUESTS_FULFILLED_EVENTS);
+    if (stmt_run(events, e) < 0)
         return -1;
     cleanup(stmt) struct stmt *fulfilled = stmt_use(c, SQL_REQUESTS_FULFILLED);
     if (stmt_run(fulfilled, e) < 0)
@@ -173,7 +197,7 @@ int script_waiting_fetched(struct catalog *c, int64_t id, const struct in6_addr 
 {
     struct boot b;
     int64_t request;
-    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE];
+    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE], peer[IP_TEXT_SIZE];
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0)
         return -1;
@@ -187,7 +211,8 @@ int script_waiting_fetched(struct catalog *c, int64_t id, const struct in6_addr 
     if (pending != 0)
         return pending < 0 ? -1 : 0;
     snprintf(actor, sizeof actor, "machine %s", mac_format(&b.machine, mac));
-    if (insert(c, actor, REQUEST_RESET, id, &b.machine, &request, e) < 0)
+    format_ip(address, peer);
+    if (insert(c, actor, REQUEST_RESET, id, &b.machine, peer, &request, e) < 0)
         return -1;
     return tx_commit(&tx, e);
 }

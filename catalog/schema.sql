@@ -247,10 +247,13 @@ CREATE TABLE event (
     -- 'boot 12', 'image alice/debian-lab', …
     object  TEXT NOT NULL,
     detail  TEXT NOT NULL DEFAULT '',
+    -- the address that a machine did it from; NULL: it was done on this host
+    peer    TEXT,
     -- the key of the machine that it is about, also when that is gone; NULL: about none
     machine TEXT
 ) STRICT;
 CREATE INDEX event_machine ON event (machine, id);
+CREATE INDEX event_object ON event (object, id);
 
 -- ---- what may not go -------------------------------------------------------------------------------------------------
 CREATE TRIGGER version_in_use BEFORE DELETE ON version

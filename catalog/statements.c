@@ -23,6 +23,21 @@
     "(SELECT id FROM (SELECT id FROM boot WHERE machine = ?1 ORDER BY id DESC LIMIT 100) "                            \
     "UNION ALL SELECT id FROM (SELECT id FROM boot WHERE ?1 = '' ORDER BY id DESC LIMIT 100))"
 
+/* Whole words of a text, "boot 1" of "boot 1" but not of "boot 12"; none asked for: true. */
+#define HAS_WORDS(text, words)                                                                                        \
+    "(" words " IS NULL OR instr(' ' || replace(" text ", '@', ' ') || ' ', ' ' || replace(" words ", '@', ' ') || ' ')) "
+/* The newest events that a filter leaves, oldest first: trail.c. */
+#define TRAIL(which)                                                                                                  \
+    "SELECT * FROM (SELECT id, time, actor, what, object, detail, peer, machine, machine_name, json FROM event_json " \
+    "  WHERE " which " AND id > ?3 AND (?4 = 0 OR at >= ?4) AND (?5 = 0 OR at <= ?5) "                                \
+    "  AND " HAS_WORDS("actor", "?6") "AND " HAS_WORDS("object", "?7")                                                \
+    "  AND (?8 IS NULL OR what GLOB ?8) ORDER BY id DESC LIMIT coalesce(?9, 0)) ORDER BY id"
+
+/* What a server that died had done, but not answered. */
+#define FULFILLED                                                                                                     \
+    "answered IS NULL AND taken IS NOT NULL "                                                                         \
+    "AND boot IN (SELECT id FROM boot WHERE state IN ('committed', 'branched', 'discarded'))"
+
 /* Lists and shows: one JSON value out of a view of views.sql. */
 #define JSON_LIST(view, order) "SELECT json_group_array(made_json(json)) FROM (SELECT json FROM " view " ORDER BY " order ")"
 #define JSON_ONE(view, key) "SELECT json FROM " view " WHERE " key " = ?"
@@ -43,12 +58,15 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BACKUP] = "VACUUM INTO ?",
 
     /* ---- events */
-    [SQL_EVENT_ADD] = "INSERT INTO event (at, actor, what, object, detail, machine) VALUES (now(), ?, ?, ?, ?, ?)",
+    [SQL_EVENT_ADD] = "INSERT INTO event (at, actor, what, object, detail, peer, machine) VALUES (now(), ?, ?, ?, ?, ?, ?)",
 
     /* The last thousand events are enough to look through for what is a minute old at most. */
-    [SQL_TFTP_RECENT] =
-        "SELECT 1 FROM event WHERE machine IS ? AND id > (SELECT max(id) - 1000 FROM event) AND what = 'tftp' "
-        "AND object = ? AND detail = ? AND at > now() - 60 LIMIT 1",
+    [SQL_EVENTS_RECENT] =
+        "SELECT count(*) FILTER (WHERE detail = ?4), count(*) FROM event WHERE machine IS ?1 "
+        "AND id > (SELECT max(id) - 1000 FROM event) AND what = ?2 AND object = ?3 AND at > now() - 60",
+    [SQL_TRAIL] = TRAIL("?1 IS NULL AND ?2 IS NULL"),
+    [SQL_TRAIL_OF_MACHINE] = TRAIL("machine = ?1 AND ?2 IS NULL"),
+    [SQL_TRAIL_OF_BOOT] = TRAIL("(?1 IS NULL OR machine = ?1) AND object = ?2"),
 
     /* ---- users */
     [SQL_USER] =
@@ -202,10 +220,11 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_REQUEST_TAKE] = "UPDATE request SET taken = now() WHERE id = ?",
     [SQL_REQUEST_ANSWER] =
         "UPDATE request SET answered = now(), code = ?, answer = ? WHERE id = ? AND answered IS NULL",
-    [SQL_REQUESTS_FULFILLED] =
-        "UPDATE request SET answered = now(), code = 0, answer = '' "
-        "WHERE answered IS NULL AND taken IS NOT NULL "
-        "AND boot IN (SELECT id FROM boot WHERE state IN ('committed', 'branched', 'discarded'))",
+    [SQL_REQUESTS_FULFILLED] = "UPDATE request SET answered = now(), code = 0, answer = '' WHERE " FULFILLED,
+    [SQL_REQUESTS_FULFILLED_EVENTS] =
+        "INSERT INTO event (at, actor, what, object, detail, machine) "
+        "SELECT now(), 'server', 'request-done', 'boot ' || boot, kind, (SELECT machine FROM boot b WHERE b.id = boot) "
+        "FROM request WHERE " FULFILLED " ORDER BY id",
     [SQL_REQUESTS_UNTAKE] = "UPDATE request SET taken = NULL WHERE answered IS NULL AND taken IS NOT NULL",
     [SQL_REQUEST_RESET_PENDING] =
         "SELECT 1 FROM request WHERE boot = ? AND kind = 'reset' AND answered IS NULL",

@@ -19,7 +19,10 @@ enum statement {
     SQL_BACKUP,
     /* events */
     SQL_EVENT_ADD,
-    SQL_TFTP_RECENT,
+    SQL_EVENTS_RECENT,
+    SQL_TRAIL,
+    SQL_TRAIL_OF_MACHINE,
+    SQL_TRAIL_OF_BOOT,
     /* users */
     SQL_USER,
     SQL_USER_EXISTS,
@@ -102,6 +105,7 @@ enum statement {
     SQL_REQUEST_TAKE,
     SQL_REQUEST_ANSWER,
     SQL_REQUESTS_FULFILLED,
+    SQL_REQUESTS_FULFILLED_EVENTS,
     SQL_REQUESTS_UNTAKE,
     SQL_REQUEST_RESET_PENDING,
     /* lists and shows, for programs */

@@ -172,6 +172,20 @@ SELECT m.name,
 FROM machine m JOIN machine_state s ON s.mac = m.mac LEFT JOIN boot b ON b.id = s.boot
     LEFT JOIN counter n ON n.boot = s.boot;
 
+-- Events are for people and programs at once: `time` is for the former.
+CREATE TEMP VIEW event_json (id, at, time, actor, what, object, detail, peer, machine, machine_name, json) AS
+SELECT e.id, e.at, datetime(e.at, 'unixepoch', 'localtime'), e.actor, e.what, e.object, e.detail, e.peer, e.machine,
+    coalesce(m.name, e.machine),
+    json_object('ID', e.id,
+        'At', e.at,
+        'Actor', e.actor,
+        'What', e.what,
+        'Object', e.object,
+        'Detail', e.detail,
+        'Address', e.peer,
+        'MachineMAC', e.machine)
+FROM event e LEFT JOIN machine m ON m.mac = e.machine;
+
 -- ---- rows -------------------------------------------------------------------------------------------------------
 CREATE TEMP VIEW user_row AS
 SELECT username AS USER, role AS ROLE, email AS EMAIL, name AS NAME FROM user;

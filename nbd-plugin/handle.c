@@ -65,6 +65,18 @@ static int open_boot(struct handle *h, struct err *e)
     return 0;
 }
 
+/* In the log, and in the event trail. */
+static void tell_refusal(struct handle *h, const char *export_name, const struct err *why)
+{
+    struct err e;
+    cleanup(strbuf) struct strbuf shown = STRBUF_INIT;
+    strbuf_append_escaped(&shown, export_name, strnlen(export_name, 80));
+    log_warning("refused '%s' to %s: %s", strbuf_text(&shown), peer_name(&h->peer), why->msg);
+    const struct mac *machine = *h->machine.name ? &h->machine.mac : NULL;
+    if (guarded(&h->server->guard, refusal_record, machine, h->peer.text, export_name, why->msg, &e) < 0)
+        log_error("event of a refusal: %s", e.msg);
+}
+
 int handle_open(struct server *s, const char *export_name, const struct peer *peer, struct handle **ret,
                 struct err *e)
 {
@@ -78,9 +90,7 @@ int handle_open(struct server *s, const char *export_name, const struct peer *pe
     if (r == 0)
         r = h->name.kind == EXPORT_IMAGE ? open_image(h, e) : open_boot(h, e);
     if (r < 0) {
-        cleanup(strbuf) struct strbuf shown = STRBUF_INIT;
-        strbuf_append_escaped(&shown, export_name, strnlen(export_name, 80));
-        log_warning("refused '%s' to %s: %s", strbuf_text(&shown), peer_name(peer), e->msg);
+        tell_refusal(h, export_name, e);
         handle_close(h);
         return -1;
     }
@@ -106,7 +116,7 @@ static int bind_to_boot(struct handle *h, struct err *e)
     int r = claim_bind(h, e);
     pthread_mutex_unlock(&h->server->binding);
     if (r < 0)
-        log_warning("machine %s at %s: %s", h->machine.name, peer_name(&h->peer), e->msg);
+        tell_refusal(h, h->description, e);
     return r;
 }
 

@@ -133,7 +133,7 @@ static int unlink_scripts(const struct conf *conf, const struct mac *macs, size_
     return 0;
 }
 
-/* What is wrong with the machine's boot is logged, and its scripts go; an error of catalog or folder fails.
+/* What is wrong with the machine's boot is logged and an event, and its scripts go; an error of catalog or folder fails.
  */
 static int render_machine(struct catalog *c, const struct conf *conf, struct script_job *job, struct err *e)
 {
@@ -151,7 +151,7 @@ static int render_machine(struct catalog *c, const struct conf *conf, struct scr
     if (fit)
         return 0;
     log_warning("machine %s has no boot script: %s", job->machine.name, why.msg);
-    if (unlink_scripts(conf, macs, count, e) < 0)
+    if (unlink_scripts(conf, macs, count, e) < 0 || script_failed(c, &job->machine.mac, why.msg, e) < 0)
         return -1;
     if (broken)
         *e = why;
