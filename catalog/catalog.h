@@ -339,9 +339,10 @@ int refusal_record(struct catalog *c, const struct mac *machine, const char *pee
 /* Which events; zero and NULL: any. */
 struct trail_filter {
     const struct mac *machine;
-    const char *actor, *object; /* whole words of them: "boot", "boot 12", "image alice/lab" with all its versions */
-    const char *what;           /* as sh matches file names: "boot-*" */
-    int64_t boot, after;        /* after: only events with a higher id */
+    const char *actor,
+        *object;         /* whole words of them: "boot", "boot 12", "image alice/lab" with all its versions */
+    const char *what;    /* as sh matches file names: "boot-*" */
+    int64_t boot, after; /* after: only events with a higher id */
     int64_t since, until;
     int64_t limit; /* the newest so many; -1: all */
 };

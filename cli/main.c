@@ -13,7 +13,7 @@
 /* One table a noun, in the order of the help. */
 static const struct command *const tables[] = {
     init_commands,    config_commands, serve_commands, status_commands, user_commands,
-    machine_commands, image_commands,  setup_commands, boot_commands,
+    machine_commands, image_commands,  setup_commands, boot_commands,   log_commands,
 };
 
 /* NULL behind the last one. */
