@@ -59,14 +59,34 @@ static int assign(struct catalog *c, const struct mac *mac, const struct in6_add
     return stmt_run(s, e) < 0 || event_write(c, &ev, e) < 0 ? -1 : 0;
 }
 
-/* 1: *ret is a MAC of a managed machine without an address; 0: there is none. */
-static int next_without(struct catalog *c, struct mac *ret, struct err *e)
+/* 1: *ret is a MAC of a managed machine without an address, the first behind row *at; 0: there is none. */
+static int next_without(struct catalog *c, int64_t *at, struct mac *ret, struct err *e)
 {
     cleanup(stmt) struct stmt *s = stmt_use(c, SQL_ADDRESS_MISSING);
+    put_int(s, *at);
     int row = stmt_row(s, e);
-    if (row > 0)
+    if (row > 0) {
         take_mac(s, ret);
+        *at = take_int(s);
+    }
     return row;
+}
+
+static int assign_missing(struct catalog *c, uint32_t first, uint32_t last, struct err *e)
+{
+    struct mac mac;
+    int64_t row = 0;
+    int found;
+    /* Goes on from where the last one got its own: what is before is taken. */
+    uint64_t at = first;
+    while ((found = next_without(c, &row, &mac, e)) > 0) {
+        if (next_free(c, &mac, &at, last, e) < 0)
+            return -1;
+        struct in6_addr address = v4_mapped((uint32_t)at);
+        if (assign(c, &mac, &address, e) < 0)
+            return -1;
+    }
+    return found;
 }
 
 int address_assign_all(struct catalog *c, const struct in6_addr *first, const struct in6_addr *last,
@@ -75,19 +95,15 @@ int address_assign_all(struct catalog *c, const struct in6_addr *first, const st
     if (!IN6_IS_ADDR_V4MAPPED(first) || !IN6_IS_ADDR_V4MAPPED(last) || v4_of(first) > v4_of(last))
         return err_set(e, ERR_USAGE, "an address range goes from a lower IPv4 address to a higher one");
     struct mac mac;
-    int row;
+    int64_t row = 0;
+    /* Looked at before the transaction, which would wait for other writers: mostly there is nothing to do. */
+    int found = next_without(c, &row, &mac, e);
+    if (found <= 0)
+        return found;
     cleanup(tx) struct catalog *tx = NULL;
-    if (tx_begin(c, &tx, e) < 0)
+    if (tx_begin(c, &tx, e) < 0 || assign_missing(c, v4_of(first), v4_of(last), e) < 0)
         return -1;
-    while ((row = next_without(c, &mac, e)) > 0) {
-        uint64_t at = v4_of(first);
-        if (next_free(c, &mac, &at, v4_of(last), e) < 0)
-            return -1;
-        struct in6_addr address = v4_mapped((uint32_t)at);
-        if (assign(c, &mac, &address, e) < 0)
-            return -1;
-    }
-    return row < 0 ? -1 : tx_commit(&tx, e);
+    return tx_commit(&tx, e);
 }
 
 int address_each(struct catalog *c,

@@ -284,9 +284,9 @@ struct script_job {
     char kernel[TEXT_SIZE]; /* BOOT: the release that the root version's row names, "" when it has none */
     uint64_t generation;    /* script_wanted when it was read */
 };
-/* The first machine whose script is not the one wanted. In its transaction: a new token is made when boot or versions
+/* The first machine, by MAC and behind `after` (NULL: of all), whose script is not the one wanted. In its transaction: a new token is made when boot or versions
  * differ from the newest one's (which is then superseded). ERR_NOT_FOUND: all scripts are right. */
-int script_next(struct catalog *c, struct script_job *ret, struct err *e) must_check;
+int script_next(struct catalog *c, const struct mac *after, struct script_job *ret, struct err *e) must_check;
 int script_done(struct catalog *c, const struct script_job *job, struct err *e) must_check;
 /* An event: why a machine has no boot script. Repeats within a minute are one. */
 int script_failed(struct catalog *c, const struct mac *machine, const char *why, struct err *e) must_check;

@@ -77,9 +77,13 @@ static int token_for(struct catalog *c, struct boot *b, struct err *e)
 /* ---- jobs ---------------------------------------------------------------------------------------------- */
 
 /* 1: *ret is a machine whose script is not the one wanted. */
-static int next_machine(struct catalog *c, struct machine *ret, struct err *e)
+static int next_machine(struct catalog *c, const struct mac *after, struct machine *ret, struct err *e)
 {
     cleanup(stmt) struct stmt *s = stmt_use(c, SQL_SCRIPT_NEXT);
+    if (after)
+        put_mac(s, after);
+    else
+        put_text(s, "");
     int row = stmt_row(s, e);
     if (row > 0)
         machine_take(s, ret);
@@ -127,16 +131,16 @@ static int read_generation(struct catalog *c, struct script_job *job, struct err
     return 0;
 }
 
-int script_next(struct catalog *c, struct script_job *ret, struct err *e)
+int script_next(struct catalog *c, const struct mac *after, struct script_job *ret, struct err *e)
 {
     struct script_job job = {.kind = SCRIPT_LOCAL};
-    cleanup(tx) struct catalog *tx = NULL;
-    if (tx_begin(c, &tx, e) < 0)
-        return -1;
-    int row = next_machine(c, &job.machine, e);
+    /* Looked at before the transaction, which would wait for other writers: mostly there is nothing to do. */
+    int row = next_machine(c, after, &job.machine, e);
     if (row == 0)
         return err_set(e, ERR_NOT_FOUND, "all scripts are as they are wanted");
-    if (row < 0 || decide(c, &job, e) < 0)
+    cleanup(tx) struct catalog *tx = NULL;
+    if (row < 0 || tx_begin(c, &tx, e) < 0 || machine_by_mac(c, &job.machine.mac, &job.machine, e) < 0 ||
+        decide(c, &job, e) < 0)
         return -1;
     const char *current = job.kind == SCRIPT_BOOT ? job.boot.token : "";
     if (supersede(c, &job.machine.mac, current, e) < 0 || read_generation(c, &job, e) < 0 ||

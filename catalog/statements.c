@@ -88,8 +88,9 @@ const char *const statement_sql[SQL_COUNT] = {
 
     /* ---- addresses */
     [SQL_ADDRESS_MISSING] =
-        "SELECT mm.mac FROM machine_mac mm JOIN machine m ON m.mac = mm.machine "
-        "WHERE m.managed AND mm.mac NOT IN (SELECT mac FROM address) ORDER BY mm.rowid LIMIT 1",
+        "SELECT mm.mac, mm.rowid FROM machine_mac mm JOIN machine m ON m.mac = mm.machine "
+        "WHERE mm.rowid > ? AND m.managed AND NOT EXISTS (SELECT 1 FROM address a WHERE a.mac = mm.mac) "
+        "ORDER BY mm.rowid LIMIT 1",
     [SQL_ADDRESS_TAKEN] =
         "SELECT 1 WHERE EXISTS (SELECT 1 FROM address WHERE address = ?1) "
         "OR EXISTS (SELECT 1 FROM lease WHERE address = ?1 AND mac <> ?2 AND (expires = 0 OR expires > now()))",
@@ -202,7 +203,7 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_TOKENS_SUPERSEDE] =
         "UPDATE token SET superseded = now() WHERE superseded IS NULL AND token <> ? "
         "AND boot IN (SELECT id FROM boot WHERE machine = ?)",
-    [SQL_SCRIPT_NEXT] = MACHINE "WHERE m.script_done <> m.script_wanted ORDER BY m.mac LIMIT 1",
+    [SQL_SCRIPT_NEXT] = MACHINE "WHERE m.script_done <> m.script_wanted AND m.mac > ? ORDER BY m.mac LIMIT 1",
     [SQL_SCRIPT_GENERATION] = "SELECT script_wanted FROM machine WHERE mac = ?",
     [SQL_SCRIPT_DONE] = "UPDATE machine SET script_done = max(script_done, ?) WHERE mac = ?",
     [SQL_SCRIPT_WANT_ALL] = "UPDATE machine SET script_wanted = script_wanted + 1",

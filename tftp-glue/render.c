@@ -32,13 +32,13 @@ static char *wait_path(const struct conf *conf, const struct mac *mac, int64_t b
                        mac_format_dashes(mac, dashes), boot);
 }
 
-/* The temporary file stands outside boot/, so that no machine ever loads half a script. */
+/* The temporary file stands outside boot/, so that no machine ever loads half a script. boot/ is to be synced. */
 static int write_file(const struct conf *conf, const char *path, const struct strbuf *text, struct err *e)
 {
     if (text->failed)
         return err_sys(e, ENOMEM, "%s", path);
     cleanup(free) char *tmp = path_format("%s/tmp", conf->network.tftp_root);
-    return atomic_replace(path, tmp, strbuf_text(text), text->len, 0644, e);
+    return replace_unsynced(path, tmp, strbuf_text(text), text->len, 0644, e);
 }
 
 static int unlink_if_there(const char *path, struct err *e)
@@ -48,20 +48,47 @@ static int unlink_if_there(const char *path, struct err *e)
     return 0;
 }
 
-/* Removes the wait files of this card, but for that of `boot` (0: all). */
-static int remove_waits(const struct conf *conf, const struct mac *mac, int64_t boot, struct err *e)
+/* The wait files in boot/, by name: read once for all machines. */
+struct waits {
+    struct dirent **entries;
+    int count;
+};
+
+static void cleanup_waits(struct waits *w)
+{
+    for (int i = 0; i < w->count; i++)
+        free(w->entries[i]);
+    free(w->entries);
+}
+
+static int is_wait(const struct dirent *entry)
+{
+    return strncmp(entry->d_name, "wait-", 5) == 0;
+}
+
+static int list_waits(const struct conf *conf, struct waits *ret, struct err *e)
 {
     cleanup(free) char *dir = path_format("%s/boot", conf->network.tftp_root);
-    cleanup(free) char *kept = wait_path(conf, mac, boot);
-    cleanup(closedir) DIR *d = opendir(dir);
-    if (!d)
+    struct waits w;
+    w.count = scandir(dir, &w.entries, is_wait, NULL);
+    if (w.count < 0)
         return err_sys(e, errno, "%s", dir);
+    *ret = w;
+    return 0;
+}
+
+/* Removes those of this card, but for that of `boot` (0: all). */
+static int remove_waits(const struct conf *conf, const struct waits *waits, const struct mac *mac,
+                        int64_t boot, struct err *e)
+{
+    cleanup(free) char *kept = wait_path(conf, mac, boot);
     char prefix[MAC_TEXT_SIZE + 8], dashes[MAC_TEXT_SIZE];
     int len = snprintf(prefix, sizeof prefix, "wait-%s-", mac_format_dashes(mac, dashes));
-    for (const struct dirent *entry; (entry = readdir(d));) {
-        if (strncmp(entry->d_name, prefix, (size_t)len) != 0)
+    for (int i = 0; i < waits->count; i++) {
+        const char *name = waits->entries[i]->d_name;
+        if (strncmp(name, prefix, (size_t)len) != 0)
             continue;
-        cleanup(free) char *path = path_format("%s/%s", dir, entry->d_name);
+        cleanup(free) char *path = path_format("%s/boot/%s", conf->network.tftp_root, name);
         if (strcmp(path, kept) != 0 && unlink_if_there(path, e) < 0)
             return -1;
     }
@@ -82,8 +109,9 @@ static int card_address(struct catalog *c, const struct conf *conf, const struct
     return 0;
 }
 
-static int render_card(struct catalog *c, const struct conf *conf, const struct script_job *job,
-                       const struct mac *mac, struct bootplan_network *net, struct err *e)
+static int render_card(struct catalog *c, const struct conf *conf, const struct waits *waits,
+                       const struct script_job *job, const struct mac *mac, struct bootplan_network *net,
+                       struct err *e)
 {
     cleanup(bootplan) struct bootplan plan = {0};
     cleanup(strbuf) struct strbuf text = STRBUF_INIT;
@@ -102,7 +130,7 @@ static int render_card(struct catalog *c, const struct conf *conf, const struct 
     }
     if (write_file(conf, path, &text, e) < 0)
         return -1;
-    return remove_waits(conf, mac, wait ? job->boot.id : 0, e);
+    return remove_waits(conf, waits, mac, wait ? job->boot.id : 0, e);
 }
 
 /* What a boot script needs besides the catalog: the kernel on disk, and where the machine finds the server.
@@ -123,11 +151,12 @@ static int prepare(const struct conf *conf, struct script_job *job, struct bootp
 }
 
 /* No script is better than a wrong one: the machine then loads boot/default.ipxe. */
-static int unlink_scripts(const struct conf *conf, const struct mac *macs, size_t count, struct err *e)
+static int unlink_scripts(const struct conf *conf, const struct waits *waits, const struct mac *macs,
+                          size_t count, struct err *e)
 {
     for (size_t i = 0; i < count; i++) {
         cleanup(free) char *path = script_path(conf, &macs[i]);
-        if (unlink_if_there(path, e) < 0 || remove_waits(conf, &macs[i], 0, e) < 0)
+        if (unlink_if_there(path, e) < 0 || remove_waits(conf, waits, &macs[i], 0, e) < 0)
             return -1;
     }
     return 0;
@@ -135,7 +164,8 @@ static int unlink_scripts(const struct conf *conf, const struct mac *macs, size_
 
 /* What is wrong with the machine's boot is logged and an event, and its scripts go; an error of catalog or folder fails.
  */
-static int render_machine(struct catalog *c, const struct conf *conf, struct script_job *job, struct err *e)
+static int render_machine(struct catalog *c, const struct conf *conf, const struct waits *waits,
+                          struct script_job *job, struct err *e)
 {
     cleanup(free) struct mac *macs = NULL;
     size_t count;
@@ -145,17 +175,54 @@ static int render_machine(struct catalog *c, const struct conf *conf, struct scr
     struct err why;
     bool fit = prepare(conf, job, &net, &why) == 0, broken = false;
     for (size_t i = 0; i < count && fit; i++) {
-        fit = render_card(c, conf, job, &macs[i], &net, &why) == 0;
+        fit = render_card(c, conf, waits, job, &macs[i], &net, &why) == 0;
         broken = !fit && why.code == ERR_FAILED;
     }
     if (fit)
         return 0;
     log_warning("machine %s has no boot script: %s", job->machine.name, why.msg);
-    if (unlink_scripts(conf, macs, count, e) < 0 || script_failed(c, &job->machine.mac, why.msg, e) < 0)
+    if (unlink_scripts(conf, waits, macs, count, e) < 0 ||
+        script_failed(c, &job->machine.mac, why.msg, e) < 0)
         return -1;
     if (broken)
         *e = why;
     return broken ? -1 : 0;
+}
+
+/* Machines of one round: their tokens are one transaction, their scripts one sync of boot/, that they are done another
+ * transaction. A thousand machines would else wait for some thousand syncs. */
+#define JOBS_MAX 64
+
+/* Returns how many. */
+static int take_jobs(struct catalog *c, struct script_job jobs[JOBS_MAX], struct err *e)
+{
+    int count = 0;
+    cleanup(tx) struct catalog *tx = NULL;
+    /* The first one alone: mostly there is none, and nobody is kept waiting by an empty transaction. */
+    int r = script_next(c, NULL, &jobs[0], e);
+    if (r == 0 && tx_begin(c, &tx, e) < 0)
+        return -1;
+    while (r == 0 && ++count < JOBS_MAX)
+        r = script_next(c, &jobs[count - 1].machine.mac, &jobs[count], e);
+    if (r < 0 && e->code != ERR_NOT_FOUND)
+        return -1;
+    return count > 0 && tx_commit(&tx, e) < 0 ? -1 : count;
+}
+
+static int render_jobs(struct catalog *c, const struct conf *conf, const struct waits *waits,
+                       struct script_job *jobs, int count, struct err *e)
+{
+    cleanup(free) char *dir = path_format("%s/boot", conf->network.tftp_root);
+    for (int i = 0; i < count; i++)
+        if (render_machine(c, conf, waits, &jobs[i], e) < 0)
+            return err_wrap(e, "boot script of %s", jobs[i].machine.name);
+    cleanup(tx) struct catalog *tx = NULL;
+    if (fsync_dir(dir, e) < 0 || tx_begin(c, &tx, e) < 0)
+        return -1;
+    for (int i = 0; i < count; i++)
+        if (script_done(c, &jobs[i], e) < 0)
+            return err_wrap(e, "boot script of %s", jobs[i].machine.name);
+    return tx_commit(&tx, e);
 }
 
 static int assign_addresses(struct catalog *c, const struct conf *conf, struct err *e)
@@ -177,14 +244,17 @@ int render_scripts(struct catalog *c, const struct conf *conf, struct err *e)
     if (tree_make(conf, e) < 0 || tree_lock(conf, TREE_LOCK_RENDER, &lock, e) < 0 ||
         assign_addresses(c, conf, e) < 0)
         return -1;
-    cleanup(free) struct script_job *job = malloc(sizeof *job);
-    if (!job)
+    cleanup(waits) struct waits waits = {0};
+    cleanup(free) struct script_job *jobs = calloc(JOBS_MAX, sizeof *jobs);
+    if (!jobs)
         return err_sys(e, ENOMEM, "boot scripts");
-    while (script_next(c, job, e) == 0) {
-        if (render_machine(c, conf, job, e) < 0 || script_done(c, job, e) < 0)
-            return err_wrap(e, "boot script of %s", job->machine.name);
-    }
-    return e->code == ERR_NOT_FOUND ? 0 : err_wrap(e, "boot scripts");
+    if (list_waits(conf, &waits, e) < 0)
+        return -1;
+    int count;
+    while ((count = take_jobs(c, jobs, e)) > 0)
+        if (render_jobs(c, conf, &waits, jobs, count, e) < 0)
+            return -1;
+    return count < 0 ? err_wrap(e, "boot scripts") : 0;
 }
 
 static bool same_mtime(const struct stat *a, const struct stat *b)
@@ -231,7 +301,9 @@ int render_tree(const struct conf *conf, struct err *e)
     cleanup(free) char *none_path = path_format("%s/boot/default.ipxe", conf->network.tftp_root);
     emit_ipxe_entry(&entry);
     emit_ipxe_default(conf->boot.default_action == CONF_ACTION_RETRY, &none);
-    if (write_file(conf, entry_path, &entry, e) < 0)
+    cleanup(free) char *dir = path_format("%s/boot", conf->network.tftp_root);
+    if (write_file(conf, entry_path, &entry, e) < 0 || write_file(conf, none_path, &none, e) < 0 ||
+        fsync_dir(conf->network.tftp_root, e) < 0)
         return -1;
-    return write_file(conf, none_path, &none, e);
+    return fsync_dir(dir, e);
 }

@@ -128,8 +128,8 @@ static int write_temporary(int fd, const void *data, size_t len, mode_t mode, st
     return 0;
 }
 
-int atomic_replace(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
-                   struct err *e)
+int replace_unsynced(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
+                     struct err *e)
 {
     cleanup(free) char *parent = parent_of(path);
     cleanup(free) char *tmp = path_format("%s/.new-XXXXXX", tmp_dir ? tmp_dir : parent);
@@ -145,7 +145,14 @@ int atomic_replace(const char *path, const char *tmp_dir, const void *data, size
         unlink(tmp);
         return err_sys(e, saved_errno, "%s", path);
     }
-    return fsync_dir(parent, e);
+    return 0;
+}
+
+int atomic_replace(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
+                   struct err *e)
+{
+    cleanup(free) char *parent = parent_of(path);
+    return replace_unsynced(path, tmp_dir, data, len, mode, e) < 0 ? -1 : fsync_dir(parent, e);
 }
 
 int make_dirs(const char *path, mode_t mode, struct err *e)

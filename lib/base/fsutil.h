@@ -24,6 +24,9 @@ int read_file(const char *path, size_t max, char **ret, size_t *ret_len, struct 
  * of the folder. After a crash PATH is the old file or the new one. */
 int atomic_replace(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
                    struct err *e) must_check;
+/* The same for many files of one folder, which the caller has to fsync_dir before it relies on them. */
+int replace_unsynced(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
+                     struct err *e) must_check;
 int fsync_dir(const char *path, struct err *e) must_check;
 /* Makes PATH and its parents; the mode is set on what was missing. An existing folder is fine. */
 int make_dirs(const char *path, mode_t mode, struct err *e) must_check;

@@ -127,7 +127,7 @@ static inline int64_t bench_queue(struct bench *b, bool update)
 static inline struct script_job bench_render(struct bench *b)
 {
     struct script_job job, mine = {.generation = 0};
-    while (script_next(b->c, &job, &e) == 0) {
+    while (script_next(b->c, NULL, &job, &e) == 0) {
         if (mac_equal(&job.machine.mac, &b->mac))
             mine = job;
         CHECK_OK(script_done(b->c, &job, &e));

@@ -545,7 +545,7 @@ static void a_change_while_rendering_is_not_lost(void)
     struct script_job job;
     bench_render(&b);
     bench_queue(&b, false);
-    CHECK_OK(script_next(b.c, &job, &e));
+    CHECK_OK(script_next(b.c, NULL, &job, &e));
     publish_image(&b, START + 5);
     CHECK_OK(script_done(b.c, &job, &e));
     CHECK(bench_script_wanted(&b));
@@ -724,7 +724,7 @@ static void queue_and_cancel(struct bench *b)
     struct script_job job;
     for (int i = 0; i < 25; i++) {
         int64_t id = bench_queue(b, i % 2);
-        if (script_next(b->c, &job, &e) == 0)
+        if (script_next(b->c, NULL, &job, &e) == 0)
             CHECK_OK(script_done(b->c, &job, &e));
         CHECK_OK(boot_cancel(b->c, "alice", id, &e));
     }
