@@ -134,9 +134,9 @@ void conf_compare(const struct conf *a, const struct conf *b,
                   void (*differs)(void *ctx, const char *name, unsigned restart), void *ctx);
 /* What `restart` says of that key; 0 for an unknown one too. */
 unsigned conf_restart_of(const char *name);
-/* *ret is `now` with the values of `file` for all keys but those whose change needs a restart of `program` (one of the
- * above); without objects. */
-int conf_take_over(const struct conf *now, const struct conf *file, unsigned program, struct conf *ret,
+/* *ret is `now` with the values of `file` for all keys but those whose change needs a restart of `labboot serve`; without
+ * objects. */
+int conf_take_over(const struct conf *now, const struct conf *file, struct conf *ret,
                    struct err *e) must_check;
 
 /* Paths that several parts use; malloc'ed. */

@@ -375,14 +375,13 @@ unsigned conf_restart_of(const char *name)
     return 0;
 }
 
-int conf_take_over(const struct conf *now, const struct conf *file, unsigned program, struct conf *ret,
-                   struct err *e)
+int conf_take_over(const struct conf *now, const struct conf *file, struct conf *ret, struct err *e)
 {
     struct conf made = {.nobjects = 0};
     for (size_t i = 0; i < conf_nkeys; i++) {
         const struct conf_key *k = &conf_keys[i];
         cleanup(strbuf) struct strbuf value = STRBUF_INIT;
-        key_format(k, k->restart & program ? now : file, &value);
+        key_format(k, k->restart & CONF_RESTART_SERVE ? now : file, &value);
         if (key_parse(k, strbuf_text(&value), &made, e) < 0) {
             conf_release(&made);
             return -1;
