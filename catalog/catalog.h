@@ -165,7 +165,8 @@ struct setup_image {
     bool update;
 };
 #define SETUP_IMAGES_MAX 16
-/* The first image is the root disk. Two images of one name, or one image twice: ERR_STATE. ret: its UUID. */
+/* The first image is the root disk. Two images of one name, one image twice, a peg of a damaged version: ERR_STATE. ret:
+ * its UUID. */
 int setup_create(struct catalog *c, const char *actor, const char *name, const char *owner,
                  const struct setup_image *images, size_t count, struct uuid *ret, struct err *e) must_check;
 struct setup {
@@ -179,6 +180,21 @@ int setup_by_uuid(struct catalog *c, const struct uuid *uuid, struct setup *ret,
 /* Its images in their order. */
 int setup_images(struct catalog *c, const struct uuid *setup, struct setup_image ret[SETUP_IMAGES_MAX],
                  size_t *ret_count, struct err *e) must_check;
+/* What setup_set changes; all zero: nothing. */
+struct setup_change {
+    const char *name, *owner;         /* NULL: stays */
+    const struct setup_image *images; /* all of them, in their order; NULL: they stay */
+    size_t count;
+};
+/* Boots that are queued get what it means then, those that were leased keep what they have. Refused as setup_create does,
+ * but pegs that stay are not looked at: a damaged version may be what the change is about. A change to what it is already
+ * is none, and no event. */
+int setup_set(struct catalog *c, const char *actor, const struct uuid *setup,
+              const struct setup_change *change, struct err *e) must_check;
+/* Its queued boots are cancelled: *ret_cancelled of them. ERR_STATE, naming the machines, where it is a machine's default
+ * setup or a boot of it has not ended; with `force` those machines lose their default, and those boots go on without it. */
+int setup_remove(struct catalog *c, const char *actor, const struct uuid *setup, bool force,
+                 size_t *ret_cancelled, struct err *e) must_check;
 
 /* ---- boots (boot-lifecycle) ----------------------------------------------------------------------------------- */
 enum boot_state {
@@ -299,7 +315,7 @@ int script_waiting_fetched(struct catalog *c, int64_t id, const struct in6_addr 
                            struct err *e) must_check;
 
 /* ---- requests to the running server ----------------------------------------------------------------------------- */
-enum request_kind { REQUEST_END, REQUEST_COMMIT, REQUEST_DISCARD, REQUEST_RESET, REQUEST_RELOAD };
+enum request_kind { REQUEST_END, REQUEST_COMMIT, REQUEST_DISCARD, REQUEST_RESET };
 struct request {
     int64_t id;
     enum request_kind kind;
@@ -307,16 +323,10 @@ struct request {
     char actor[ACTOR_SIZE];
     bool answered;
     enum errc code; /* 0: done */
-    char answer
-        [1200]; /* an error's text; of REQUEST_RELOAD: the server's file and the keys that changed, a line each */
+    char answer[400];
 };
 int request_add(struct catalog *c, const char *actor, enum request_kind kind, int64_t boot, int64_t *ret,
                 struct err *e) must_check;
-/* That the configuration file was changed: raises its generation, wants all scripts again, and asks the running server
- * where `server` says that there is one (*ret: the request; else 0). */
-int reload_ask(struct catalog *c, const char *actor, bool server, int64_t *ret, struct err *e) must_check;
-/* How often that was said: whoever keeps values of the file reads it again when this changes. */
-int reload_generation(struct catalog *c, int64_t *ret, struct err *e) must_check;
 /* The oldest that is neither taken nor answered, which is taken thereby. ERR_NOT_FOUND. */
 int request_take(struct catalog *c, struct request *ret, struct err *e) must_check;
 /* The same of one boot, but for discards: what a server that died in the boot's commit had been asked. */

@@ -5,41 +5,44 @@
 
 static const struct {
     enum statement rows, json;
-    const char *one; /* what a show query did not find; NULL: a list */
-    bool argument;
+    const char *one, *hint; /* what a show query did not find, and who lists them; NULL: a list */
+    size_t words;
 } queries[] = {
-    [QUERY_USERS] = {SQL_USERS_ROWS, SQL_USERS_JSON, NULL, false},
-    [QUERY_MACHINES] = {SQL_MACHINES_ROWS, SQL_MACHINES_JSON, NULL, false},
-    [QUERY_MACHINE] = {SQL_MACHINE_ROWS, SQL_MACHINE_JSON, "machine", true},
-    [QUERY_IMAGES] = {SQL_IMAGES_ROWS, SQL_IMAGES_JSON, NULL, false},
-    [QUERY_IMAGE] = {SQL_IMAGE_ROWS, SQL_IMAGE_JSON, "image", true},
-    [QUERY_VERSIONS] = {SQL_VERSIONS_ROWS, SQL_VERSIONS_JSON, NULL, true},
-    [QUERY_SETUPS] = {SQL_SETUPS_ROWS, SQL_SETUPS_JSON, NULL, false},
-    [QUERY_SETUP] = {SQL_SETUP_ROWS, SQL_SETUP_JSON, "setup", true},
-    [QUERY_BOOTS] = {SQL_BOOTS_ROWS, SQL_BOOTS_JSON, NULL, true},
-    [QUERY_BOOT] = {SQL_BOOT_ROWS, SQL_BOOT_JSON, "boot", true},
-    [QUERY_STATUS] = {SQL_STATUS_ROWS, SQL_STATUS_JSON, NULL, false},
+    [QUERY_USERS] = {SQL_USERS_ROWS, SQL_USERS_JSON, NULL, NULL, 0},
+    [QUERY_MACHINES] = {SQL_MACHINES_ROWS, SQL_MACHINES_JSON, NULL, NULL, 0},
+    [QUERY_MACHINE] = {SQL_MACHINE_ROWS, SQL_MACHINE_JSON, "machine", "machine list", 1},
+    [QUERY_IMAGES] = {SQL_IMAGES_ROWS, SQL_IMAGES_JSON, NULL, NULL, 0},
+    [QUERY_IMAGE] = {SQL_IMAGE_ROWS, SQL_IMAGE_JSON, "image", "image list", 1},
+    [QUERY_VERSIONS] = {SQL_VERSIONS_ROWS, SQL_VERSIONS_JSON, NULL, NULL, 1},
+    [QUERY_SETUPS] = {SQL_SETUPS_ROWS, SQL_SETUPS_JSON, NULL, NULL, 2},
+    [QUERY_SETUP] = {SQL_SETUP_ROWS, SQL_SETUP_JSON, "setup", "setup list", 1},
+    [QUERY_SETUP_IMAGE] = {SQL_SETUP_IMAGE_ROWS, SQL_SETUP_IMAGE_JSON, "image of this setup", "setup show",
+                           2},
+    [QUERY_BOOTS] = {SQL_BOOTS_ROWS, SQL_BOOTS_JSON, NULL, NULL, 1},
+    [QUERY_BOOT] = {SQL_BOOT_ROWS, SQL_BOOT_JSON, "boot", "boot list", 1},
+    [QUERY_STATUS] = {SQL_STATUS_ROWS, SQL_STATUS_JSON, NULL, NULL, 0},
 };
 
-static int no_such(enum query q, const char *argument, struct err *e)
+/* The last word is what was asked for. */
+static int no_such(enum query q, const char *const words[], struct err *e)
 {
-    return err_set(e, ERR_NOT_FOUND, "there is no %s '%s'; try: labboot %s list", queries[q].one, argument,
-                   queries[q].one);
+    const char *word = words[queries[q].words - 1];
+    return err_set(e, ERR_NOT_FOUND, "there is no %s '%s'; try: labboot %s", queries[q].one, word ? word : "",
+                   queries[q].hint);
 }
 
 /* A boot's id is a number, which a text never equals in SQL. */
-static int put_argument(struct stmt *s, enum query q, const char *argument, struct err *e)
+static int put_words(struct stmt *s, enum query q, const char *const words[], struct err *e)
 {
     uint64_t id;
-    if (!queries[q].argument)
-        return 0;
-    if (q != QUERY_BOOT) {
-        put_text(s, argument ? argument : "");
+    if (q == QUERY_BOOT) {
+        if (parse_number(words[0] ? words[0] : "", 1, INT64_MAX, &id, e) < 0)
+            return err_wrap(e, "boot");
+        put_int(s, (int64_t)id);
         return 0;
     }
-    if (parse_number(argument ? argument : "", 1, INT64_MAX, &id, e) < 0)
-        return err_wrap(e, "boot");
-    put_int(s, (int64_t)id);
+    for (size_t i = 0; i < queries[q].words; i++)
+        put_text(s, words[i] ? words[i] : "");
     return 0;
 }
 
@@ -76,14 +79,14 @@ int query_set_counters(struct catalog *c, const struct boot_counters *list, size
     return 0;
 }
 
-int query_rows(struct catalog *c, enum query q, const char *argument, query_row *row, void *ctx,
-               struct err *e)
+int query_rows_of(struct catalog *c, enum query q, const char *const words[], query_row *row, void *ctx,
+                  struct err *e)
 {
     int found, count = 0;
     if (db_views(c, e) < 0)
         return -1;
     cleanup(stmt) struct stmt *s = stmt_use(c, queries[q].rows);
-    if (put_argument(s, q, argument, e) < 0)
+    if (put_words(s, q, words, e) < 0)
         return -1;
     for (; (found = stmt_row(s, e)) > 0; count++) {
         if ((count == 0 && send_row(s, true, row, ctx, e) < 0) || send_row(s, false, row, ctx, e) < 0)
@@ -92,25 +95,38 @@ int query_rows(struct catalog *c, enum query q, const char *argument, query_row 
     if (found < 0)
         return -1;
     if (count == 0 && queries[q].one)
-        return no_such(q, argument, e);
+        return no_such(q, words, e);
     return count == 0 ? send_row(s, true, row, ctx, e) : 0;
 }
 
-int query_json(struct catalog *c, enum query q, const char *argument, char **ret, struct err *e)
+int query_json_of(struct catalog *c, enum query q, const char *const words[], char **ret, struct err *e)
 {
     if (db_views(c, e) < 0)
         return -1;
     cleanup(stmt) struct stmt *s = stmt_use(c, queries[q].json);
-    if (put_argument(s, q, argument, e) < 0)
+    if (put_words(s, q, words, e) < 0)
         return -1;
     int row = stmt_row(s, e);
     if (row < 0)
         return -1;
     if (row == 0)
-        return no_such(q, argument, e);
+        return no_such(q, words, e);
     char *json = strdup(stmt_column_text(s, 0));
     if (!json)
         return err_sys(e, ENOMEM, "JSON");
     *ret = json;
     return 0;
+}
+
+int query_rows(struct catalog *c, enum query q, const char *argument, query_row *row, void *ctx,
+               struct err *e)
+{
+    const char *const words[QUERY_WORDS_MAX] = {argument};
+    return query_rows_of(c, q, words, row, ctx, e);
+}
+
+int query_json(struct catalog *c, enum query q, const char *argument, char **ret, struct err *e)
+{
+    const char *const words[QUERY_WORDS_MAX] = {argument};
+    return query_json_of(c, q, words, ret, e);
 }

@@ -8,17 +8,18 @@
 #include "catalog/catalog.h"
 
 enum query {
-    QUERY_USERS,    /* all users */
-    QUERY_MACHINES, /* all machines */
-    QUERY_MACHINE,  /* one: argument its (first) MAC as mac_format gives it */
-    QUERY_IMAGES,   /* all images */
-    QUERY_IMAGE,    /* one: argument its UUID */
-    QUERY_VERSIONS, /* versions of one image, newest first: argument its UUID */
-    QUERY_SETUPS,   /* all setups */
-    QUERY_SETUP,    /* one: argument its UUID */
-    QUERY_BOOTS,    /* the newest 100 boots; argument a machine's MAC, or "" for all */
-    QUERY_BOOT,     /* one: argument its id */
-    QUERY_STATUS,   /* machines with state, boot, versions, address */
+    QUERY_USERS,       /* all users */
+    QUERY_MACHINES,    /* all machines */
+    QUERY_MACHINE,     /* one: argument its (first) MAC as mac_format gives it */
+    QUERY_IMAGES,      /* all images */
+    QUERY_IMAGE,       /* one: argument its UUID */
+    QUERY_VERSIONS,    /* versions of one image, newest first: argument its UUID */
+    QUERY_SETUPS,      /* setups; words: owner, name of an image that they have */
+    QUERY_SETUP,       /* one: argument its UUID */
+    QUERY_SETUP_IMAGE, /* one image of it; words: the setup's UUID, the image's name */
+    QUERY_BOOTS,       /* the newest 100 boots; argument a machine's MAC, or "" for all */
+    QUERY_BOOT,        /* one: argument its id */
+    QUERY_STATUS,      /* machines with state, boot, versions, address */
 };
 
 /* `columns` are the headings (in capitals, for people), `cells` texts, NULL for none. Called once with cells == NULL
@@ -26,7 +27,11 @@ enum query {
 typedef int query_row(void *ctx, int count, const char *const *columns, const char *const *cells,
                       struct err *e);
 
-/* `argument` may be NULL where the query takes none. A show query without a row: ERR_NOT_FOUND. */
+#define QUERY_WORDS_MAX 6
+/* The words of a query are texts, NULL for "": not given, in a list all. A show query without a row: ERR_NOT_FOUND. */
+int query_rows_of(struct catalog *c, enum query q, const char *const words[], query_row *row, void *ctx,
+                  struct err *e) must_check;
+/* As query_rows_of, with one word, or none at all. */
 int query_rows(struct catalog *c, enum query q, const char *argument, query_row *row, void *ctx,
                struct err *e) must_check;
 /* What the running server knows of a boot and the catalog does not: in bytes. */
@@ -39,6 +44,8 @@ struct boot_counters {
 int query_set_counters(struct catalog *c, const struct boot_counters *list, size_t count,
                        struct err *e) must_check;
 /* One JSON value: an array for lists, an object for one. *ret is malloc'ed. */
+int query_json_of(struct catalog *c, enum query q, const char *const words[], char **ret,
+                  struct err *e) must_check;
 int query_json(struct catalog *c, enum query q, const char *argument, char **ret, struct err *e) must_check;
 
 #endif

@@ -224,7 +224,7 @@ CREATE INDEX token_image_image ON token_image (image, version);
 -- ---- requests to the running server, and the event trail ------------------------------------------------------------
 CREATE TABLE request (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind     TEXT NOT NULL CHECK (kind IN ('end', 'commit', 'discard', 'reset', 'reload')),
+    kind     TEXT NOT NULL CHECK (kind IN ('end', 'commit', 'discard', 'reset')),
     boot     INTEGER REFERENCES boot ON DELETE CASCADE,
     actor    TEXT NOT NULL,
     asked    INTEGER NOT NULL,
@@ -237,13 +237,6 @@ CREATE TABLE request (
 ) STRICT;
 CREATE INDEX request_boot ON request (boot);
 CREATE INDEX request_open ON request (id) WHERE answered IS NULL;
-
--- What is one of a kind. configuration-generation: raised when an admin says that the configuration file was changed.
-CREATE TABLE setting (
-    name  TEXT PRIMARY KEY,
-    value INTEGER NOT NULL
-) STRICT;
-INSERT INTO setting VALUES ('configuration-generation', 1);
 
 -- Who did what to what, when: written in the transaction that does it, and never changed.
 CREATE TABLE event (
@@ -299,6 +292,12 @@ BEGIN
         FROM boot WHERE setup = OLD.uuid AND state = 'queued';
     UPDATE boot SET state = 'cancelled', ended = unixepoch(), result = 'its setup was removed'
         WHERE setup = OLD.uuid AND state = 'queued';
+END;
+
+-- History keeps the name that a setup had; what is still to come has the new one.
+CREATE TRIGGER setup_renamed AFTER UPDATE OF name ON setup
+BEGIN
+    UPDATE boot SET setup_name = NEW.name WHERE setup = NEW.uuid AND state = 'queued';
 END;
 
 CREATE TRIGGER default_setup_changed AFTER UPDATE OF default_setup ON machine

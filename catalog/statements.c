@@ -38,6 +38,11 @@
     "answered IS NULL AND taken IS NOT NULL "                                                                         \
     "AND boot IN (SELECT id FROM boot WHERE state IN ('committed', 'branched', 'discarded'))"
 
+/* Setups of an owner, with an image of a name; '' is all. */
+#define SETUPS_WANTED(owner, uuid)                                                                                    \
+    "WHERE ?1 IN ('', " owner ") AND (?2 = '' OR " uuid " IN (SELECT p.setup FROM setup_image p "                      \
+    "JOIN image i ON i.uuid = p.image WHERE i.name = ?2)) "
+
 /* Lists and shows: one JSON value out of a view of views.sql. */
 #define JSON_LIST(view, order) "SELECT json_group_array(made_json(json)) FROM (SELECT json FROM " view " ORDER BY " order ")"
 #define JSON_ONE(view, key) "SELECT json FROM " view " WHERE " key " = ?"
@@ -136,6 +141,15 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_SETUP_NAMED_BY_OWNER] = SETUP_NAMED "owner = ? AND name = ?",
     [SQL_SETUP_NAMED_BY_NAME] = SETUP_NAMED "name = ? ORDER BY owner",
     [SQL_SETUP_ADD] = "INSERT INTO setup (uuid, name, owner) VALUES (?, ?, ?)",
+    [SQL_SETUP_SET] = "UPDATE setup SET name = ?, owner = ? WHERE uuid = ?",
+    [SQL_SETUP_REMOVE] = "DELETE FROM setup WHERE uuid = ?",
+    [SQL_SETUP_HOLDERS] =
+        "SELECT 'the default of ' || name FROM machine WHERE default_setup = ?1 "
+        "UNION ALL "
+        "SELECT 'boot ' || b.id || ' of ' || m.name FROM boot b JOIN machine m ON m.mac = b.machine "
+        "WHERE b.setup = ?1 AND b.state IN ('leased', 'running', 'committing', 'interrupted')",
+    [SQL_SETUP_QUEUED] = "SELECT count(*) FROM boot WHERE setup = ? AND state = 'queued'",
+    [SQL_SETUP_IMAGES_REMOVE] = "DELETE FROM setup_image WHERE setup = ?",
     [SQL_SETUP_IMAGE_ADD] =
         "INSERT INTO setup_image (setup, position, image, version, updates) VALUES (?, ?, ?, ?, ?)",
 
@@ -229,8 +243,6 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_REQUESTS_UNTAKE] = "UPDATE request SET taken = NULL WHERE answered IS NULL AND taken IS NOT NULL",
     [SQL_REQUEST_RESET_PENDING] =
         "SELECT 1 FROM request WHERE boot = ? AND kind = 'reset' AND answered IS NULL",
-    [SQL_GENERATION] = "SELECT value FROM setting WHERE name = 'configuration-generation'",
-    [SQL_GENERATION_RAISE] = "UPDATE setting SET value = value + 1 WHERE name = 'configuration-generation'",
 
     /* ---- lists and shows, for programs */
     [SQL_USERS_JSON] = JSON_LIST("user_json", "username"),
@@ -240,8 +252,9 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_IMAGE_JSON] = JSON_ONE("image_json", "uuid"),
     [SQL_VERSIONS_JSON] =
         "SELECT json_group_array(made_json(json)) FROM (SELECT json FROM version_json WHERE image = ? ORDER BY number DESC)",
-    [SQL_SETUPS_JSON] = JSON_LIST("setup_json", "name, owner"),
+    [SQL_SETUPS_JSON] = JSON_LIST("setup_json " SETUPS_WANTED("owner", "uuid"), "name, owner"),
     [SQL_SETUP_JSON] = JSON_ONE("setup_json", "uuid"),
+    [SQL_SETUP_IMAGE_JSON] = "SELECT json FROM setup_image_json WHERE setup = ? AND name = ?",
     [SQL_BOOTS_JSON] =
         "SELECT json_group_array(made_json(json)) FROM "
         "(SELECT json FROM boot_json WHERE id IN " NEWEST_BOOTS " ORDER BY id DESC)",
@@ -259,8 +272,11 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_VERSIONS_ROWS] = 
         "SELECT VERSION, TIME, STATE, PARENT, SIZE, STORED, KERNEL, BOOT, MACHINE, \"PEGGED BY\", \"USED BY\", COMMENT "
         "FROM version_row WHERE IMAGE = ? ORDER BY VERSION DESC",
-    [SQL_SETUPS_ROWS] = "SELECT * FROM setup_row ORDER BY 1, 2",
+    [SQL_SETUPS_ROWS] = "SELECT * FROM setup_row " SETUPS_WANTED("OWNER", "UUID") "ORDER BY 1, 2",
     [SQL_SETUP_ROWS] = "SELECT * FROM setup_row WHERE UUID = ?",
+    [SQL_SETUP_IMAGE_ROWS] =
+        "SELECT IMAGE, OWNER, KIND, PLACE, VERSION, FOLLOWS, \"UPDATE\", UUID FROM setup_image_row "
+        "WHERE SETUP = ? AND IMAGE = ?",
     [SQL_BOOTS_ROWS] =
         "SELECT BOOT, MACHINE, SETUP, STATE, \"UPDATE\", VERSIONS, QUEUED, STARTED, ENDED, RESULT FROM boot_row "
         "WHERE BOOT IN " NEWEST_BOOTS " ORDER BY BOOT DESC",

@@ -65,17 +65,20 @@ SELECT v.image, v.number,
 FROM version v JOIN image i ON i.uuid = v.image;
 
 -- Version is what the entry means now: Latest says that it follows the image. null: the image has no version yet.
+CREATE TEMP VIEW setup_image_json (setup, position, name, json) AS
+SELECT p.setup, p.position, m.name,
+    json_object('Image', made_json(i.json),
+        'Version', json(iif(coalesce(p.version, m.head) IS NULL, 'null',
+            json_object('Version', coalesce(p.version, m.head), 'ImageModelUUID', p.image))),
+        'Update', json(iif(p.updates, 'true', 'false')),
+        'Latest', json(iif(p.version IS NULL, 'true', 'false')))
+FROM setup_image p JOIN image m ON m.uuid = p.image JOIN image_json i ON i.uuid = p.image;
+
 CREATE TEMP VIEW setup_json (uuid, name, owner, json) AS
 SELECT s.uuid, s.name, s.owner,
     json_object('Name', s.name,
-        'Images', (SELECT json_group_array(made_json(one)) FROM
-            (SELECT json_object('Image', made_json(i.json),
-                 'Version', json(iif(coalesce(p.version, m.head) IS NULL, 'null',
-                     json_object('Version', coalesce(p.version, m.head), 'ImageModelUUID', p.image))),
-                 'Update', json(iif(p.updates, 'true', 'false')),
-                 'Latest', json(iif(p.version IS NULL, 'true', 'false'))) AS one
-             FROM setup_image p JOIN image m ON m.uuid = p.image JOIN image_json i ON i.uuid = p.image
-             WHERE p.setup = s.uuid ORDER BY p.position)),
+        'Images', (SELECT json_group_array(made_json(json)) FROM
+            (SELECT json FROM setup_image_json WHERE setup = s.uuid ORDER BY position)),
         'Username', s.owner,
         'UUID', s.uuid)
 FROM setup s;
@@ -225,6 +228,13 @@ SELECT s.name AS SETUP, s.owner AS OWNER,
          FROM setup_image p JOIN image i ON i.uuid = p.image WHERE p.setup = s.uuid ORDER BY p.position)) AS IMAGES,
     s.uuid AS UUID
 FROM setup s;
+
+CREATE TEMP VIEW setup_image_row AS
+SELECT p.setup AS SETUP, i.name AS IMAGE, i.owner AS OWNER, i.type AS KIND,
+    iif(p.position = 0, 'root disk', p.position + 1) AS PLACE, coalesce(p.version, i.head) AS VERSION,
+    iif(p.version IS NULL, 'the latest', 'pegged') AS FOLLOWS, iif(p.updates, 'always', 'no') AS "UPDATE",
+    i.uuid AS UUID
+FROM setup_image p JOIN image i ON i.uuid = p.image;
 
 CREATE TEMP VIEW boot_row AS
 SELECT b.id AS BOOT, m.name AS MACHINE, b.machine AS MAC, b.setup_name AS SETUP, b.state AS STATE,

@@ -106,6 +106,10 @@ void cli_warn(const struct cli *c, const char *fmt, ...) __attribute__((format(p
 bool cli_server_runs(const struct conf *conf);
 /* A boot's id, or a machine: its running boot, or the one that ended last. */
 int cli_find_boot(struct cli *c, const char *text, struct boot *ret, struct err *e) must_check;
+/* IMAGE[@VERSION|@latest][,update], as a setup has it, looked for as image_find does. Checks the right to use the image, or
+ * for an update to change it. (setup.c) */
+int cli_setup_image(struct cli *c, const char *text, const char *owner, struct setup_image *ret,
+                    struct err *e) must_check;
 int cli_check_word(const char *what, const char *text, const char *const *allowed, struct err *e) must_check;
 
 /* ---- caller.c ------------------------------------------------------------------------------------------------- */
@@ -138,6 +142,7 @@ int rights_give(const char *path, struct err *e) must_check;
 /* ---- print.c -------------------------------------------------------------------------------------------------- */
 /* A list as columns, one object as lines of NAME value, either as one JSON value with --json. */
 int print_query(struct cli *c, enum query q, const char *argument, struct err *e) must_check;
+int print_query_of(struct cli *c, enum query q, const char *const words[], struct err *e) must_check;
 /* What was made: `id` alone, or the object that `q` shows with --json. */
 int print_made(struct cli *c, const char *id, enum query q, const char *argument, struct err *e) must_check;
 void print_json_string(struct strbuf *out, const char *text);

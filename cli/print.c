@@ -106,24 +106,25 @@ static void append_object(const struct table *t, struct strbuf *out)
 
 static bool shows_one(enum query q)
 {
-    return q == QUERY_MACHINE || q == QUERY_IMAGE || q == QUERY_SETUP || q == QUERY_BOOT;
+    return q == QUERY_MACHINE || q == QUERY_IMAGE || q == QUERY_SETUP || q == QUERY_SETUP_IMAGE ||
+           q == QUERY_BOOT;
 }
 
-static int print_json(struct cli *c, enum query q, const char *argument, struct err *e)
+static int print_json(struct cli *c, enum query q, const char *const words[], struct err *e)
 {
     cleanup(free) char *json = NULL;
-    if (query_json(c->catalog, q, argument, &json, e) < 0 || print_text(json, e) < 0)
+    if (query_json_of(c->catalog, q, words, &json, e) < 0 || print_text(json, e) < 0)
         return -1;
     return print_text("\n", e);
 }
 
-int print_query(struct cli *c, enum query q, const char *argument, struct err *e)
+int print_query_of(struct cli *c, enum query q, const char *const words[], struct err *e)
 {
     if (c->json)
-        return print_json(c, q, argument, e);
+        return print_json(c, q, words, e);
     cleanup(table) struct table t = {.columns = 0};
     cleanup(strbuf) struct strbuf out = STRBUF_INIT;
-    if (query_rows(c->catalog, q, argument, add_row, &t, e) < 0)
+    if (query_rows_of(c->catalog, q, words, add_row, &t, e) < 0)
         return -1;
     if (shows_one(q))
         append_object(&t, &out);
@@ -132,10 +133,16 @@ int print_query(struct cli *c, enum query q, const char *argument, struct err *e
     return out.failed ? err_sys(e, ENOMEM, "the list") : print_text(strbuf_text(&out), e);
 }
 
+int print_query(struct cli *c, enum query q, const char *argument, struct err *e)
+{
+    const char *const words[QUERY_WORDS_MAX] = {argument};
+    return print_query_of(c, q, words, e);
+}
+
 int print_made(struct cli *c, const char *id, enum query q, const char *argument, struct err *e)
 {
     if (c->json)
-        return print_json(c, q, argument, e);
+        return print_query(c, q, argument, e);
     if (print_text(id, e) < 0)
         return -1;
     return print_text("\n", e);

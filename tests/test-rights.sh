@@ -130,6 +130,7 @@ config example |                                  | -         | none      | -   
 serve          |                                  | -         | admin     | -         | 4
 dhcp           | -- --test                        | -         | admin     | -         | *
 status         |                                  | -         | user      | -         | 0
+log            |                                  | -         | user      | -         | 0
 user add       | eve --email eve@lab.example      | -         | admin     | -         | 0
 user list      |                                  | -         | user      | -         | 0
 machine add    | 52:54:00:00:00:09                | -         | admin     | -         | 0
@@ -151,6 +152,13 @@ setup create   | new --owner SELF --image OWNER/sys | user    | -         | user
 setup create   | new --owner SELF --image OWNER/sys,update | user | -     | moderator | 0
 setup list     |                                  | -         | user      | -         | 0
 setup show     | OWNER/set                        | user      | user      | -         | 0
+setup add-image    | OWNER/set SELF/sys           | user      | admin     | -         | 0
+setup remove-image | OWNER/set img                | user      | admin     | -         | 4
+setup move-image   | OWNER/set img --to 1         | user      | admin     | -         | 0
+setup peg      | OWNER/set img@latest             | user      | admin     | -         | 0
+setup rename   | OWNER/set other                  | user      | admin     | -         | 0
+setup set      | OWNER/set --owner SELF           | user      | admin     | -         | *
+setup remove   | OWNER/set                        | user      | admin     | -         | 0
 boot queue     | lab1 OWNER/set                   | user      | moderator | -         | 0
 boot queue     | lab1 OWNER/set --update          | user      | admin     | -         | 0
 boot list      |                                  | -         | user      | -         | 0
