@@ -315,7 +315,7 @@ int script_waiting_fetched(struct catalog *c, int64_t id, const struct in6_addr 
                            struct err *e) must_check;
 
 /* ---- requests to the running server ----------------------------------------------------------------------------- */
-enum request_kind { REQUEST_END, REQUEST_COMMIT, REQUEST_DISCARD, REQUEST_RESET };
+enum request_kind { REQUEST_END, REQUEST_COMMIT, REQUEST_DISCARD, REQUEST_RESET, REQUEST_RELOAD };
 struct request {
     int64_t id;
     enum request_kind kind;
@@ -323,10 +323,16 @@ struct request {
     char actor[ACTOR_SIZE];
     bool answered;
     enum errc code; /* 0: done */
-    char answer[400];
+    char answer
+        [1200]; /* an error's text; of REQUEST_RELOAD: the server's file and the keys that changed, a line each */
 };
 int request_add(struct catalog *c, const char *actor, enum request_kind kind, int64_t boot, int64_t *ret,
                 struct err *e) must_check;
+/* That the configuration file was changed: raises its generation, wants all scripts again, and asks the running server
+ * where `server` says that there is one (*ret: the request; else 0). */
+int reload_ask(struct catalog *c, const char *actor, bool server, int64_t *ret, struct err *e) must_check;
+/* How often that was said: whoever keeps values of the file reads it again when this changes. */
+int reload_generation(struct catalog *c, int64_t *ret, struct err *e) must_check;
 /* The oldest that is neither taken nor answered, which is taken thereby. ERR_NOT_FOUND. */
 int request_take(struct catalog *c, struct request *ret, struct err *e) must_check;
 /* The same of one boot, but for discards: what a server that died in the boot's commit had been asked. */

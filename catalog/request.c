@@ -4,16 +4,14 @@
 #include "lib/base/strbuf.h"
 
 static const char *const kind_names[] = {
-    [REQUEST_END] = "end",
-    [REQUEST_COMMIT] = "commit",
-    [REQUEST_DISCARD] = "discard",
-    [REQUEST_RESET] = "reset",
+    [REQUEST_END] = "end",     [REQUEST_COMMIT] = "commit", [REQUEST_DISCARD] = "discard",
+    [REQUEST_RESET] = "reset", [REQUEST_RELOAD] = "reload",
 };
 
 static enum request_kind kind_of(const char *name)
 {
     enum request_kind k = REQUEST_END;
-    while (k < REQUEST_RESET && strcmp(kind_names[k], name) != 0)
+    while (k < REQUEST_RELOAD && strcmp(kind_names[k], name) != 0)
         k++;
     return k;
 }
@@ -168,6 +166,30 @@ int request_untake_all(struct catalog *c, struct err *e)
     if (stmt_run(s, e) < 0)
         return -1;
     return tx_commit(&tx, e);
+}
+
+int reload_ask(struct catalog *c, const char *actor, bool server, int64_t *ret, struct err *e)
+{
+    int64_t id = 0;
+    struct event ev = {.actor = actor, .what = "configuration-changed", .object = "configuration"};
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_GENERATION_RAISE);
+    if (stmt_run(s, e) < 0 || script_want_all(c, e) < 0 || event_write(c, &ev, e) < 0 ||
+        (server && request_add(c, actor, REQUEST_RELOAD, 0, &id, e) < 0) || tx_commit(&tx, e) < 0)
+        return -1;
+    *ret = id;
+    return 0;
+}
+
+int reload_generation(struct catalog *c, int64_t *ret, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_GENERATION);
+    if (stmt_row(s, e) < 0)
+        return -1;
+    *ret = take_int(s);
+    return 0;
 }
 
 /* 1: one is pending already. */

@@ -224,7 +224,7 @@ CREATE INDEX token_image_image ON token_image (image, version);
 -- ---- requests to the running server, and the event trail ------------------------------------------------------------
 CREATE TABLE request (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind     TEXT NOT NULL CHECK (kind IN ('end', 'commit', 'discard', 'reset')),
+    kind     TEXT NOT NULL CHECK (kind IN ('end', 'commit', 'discard', 'reset', 'reload')),
     boot     INTEGER REFERENCES boot ON DELETE CASCADE,
     actor    TEXT NOT NULL,
     asked    INTEGER NOT NULL,
@@ -237,6 +237,13 @@ CREATE TABLE request (
 ) STRICT;
 CREATE INDEX request_boot ON request (boot);
 CREATE INDEX request_open ON request (id) WHERE answered IS NULL;
+
+-- What is one of a kind. configuration-generation: raised when an admin says that the configuration file was changed.
+CREATE TABLE setting (
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT;
+INSERT INTO setting VALUES ('configuration-generation', 1);
 
 -- Who did what to what, when: written in the transaction that does it, and never changed.
 CREATE TABLE event (

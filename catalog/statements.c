@@ -243,6 +243,8 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_REQUESTS_UNTAKE] = "UPDATE request SET taken = NULL WHERE answered IS NULL AND taken IS NOT NULL",
     [SQL_REQUEST_RESET_PENDING] =
         "SELECT 1 FROM request WHERE boot = ? AND kind = 'reset' AND answered IS NULL",
+    [SQL_GENERATION] = "SELECT value FROM setting WHERE name = 'configuration-generation'",
+    [SQL_GENERATION_RAISE] = "UPDATE setting SET value = value + 1 WHERE name = 'configuration-generation'",
 
     /* ---- lists and shows, for programs */
     [SQL_USERS_JSON] = JSON_LIST("user_json", "username"),

@@ -113,6 +113,8 @@ enum statement {
     SQL_REQUESTS_FULFILLED_EVENTS,
     SQL_REQUESTS_UNTAKE,
     SQL_REQUEST_RESET_PENDING,
+    SQL_GENERATION,
+    SQL_GENERATION_RAISE,
     /* lists and shows, for programs */
     SQL_USERS_JSON,
     SQL_MACHINES_JSON,

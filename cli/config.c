@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/cli.h"
 
+#include "tftp-glue/render.h"
+
+#include <string.h>
+#include <time.h>
+
+#define POLL_MS 50
+
 struct mistakes {
     bool json;
     size_t count;
@@ -68,11 +75,91 @@ static int run_config_example(struct cli *c, struct err *e)
     return print_text(strbuf_text(c->json ? &json : &out), e);
 }
 
+/* ---- reload -------------------------------------------------------------------------------------------------- */
+
+/* What the server answers, or "" where it has gone: the next one reads the file when it starts. */
+static int wait_for_server(struct cli *c, int64_t request, struct request *ret, struct err *e)
+{
+    for (;;) {
+        bool runs = cli_server_runs(&c->conf); /* before the look at what may have been its last deed */
+        if (request_get(c->catalog, request, ret, e) < 0)
+            return -1;
+        if (ret->answered && ret->code)
+            return err_set(e, ret->code, "the server goes on with what it has: %s", ret->answer);
+        if (ret->answered || !runs)
+            return 0;
+        nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
+    }
+}
+
+static const char *restart_text(unsigned restart)
+{
+    static const char *const texts[] = {"", "labboot serve", "labboot dhcp", "labboot serve, labboot dhcp"};
+    return texts[restart];
+}
+
+/* Appends one changed key to what is printed of all and of those that need a restart. */
+static void add_changed(const struct cli *c, const char *key, struct strbuf *changed, struct strbuf *restart)
+{
+    unsigned need = conf_restart_of(key);
+    strbuf_append(changed, changed->len ? ", " : "");
+    if (c->json)
+        print_json_string(changed, key);
+    else
+        strbuf_append(changed, key);
+    if (!need)
+        return;
+    strbuf_append(restart, restart->len ? ", " : "");
+    strbuf_appendf(restart, c->json ? "{\"Key\": \"%s\", \"Restart\": \"%s\"}" : "%s (%s)", key,
+                   restart_text(need));
+}
+
+/* `answer`: the server's file, then a key a line. */
+static int print_reload(const struct cli *c, char *answer, struct err *e)
+{
+    cleanup(strbuf) struct strbuf changed = STRBUF_INIT, restart = STRBUF_INIT, out = STRBUF_INIT;
+    char *rest = NULL;
+    const char *file = strtok_r(answer, "\n", &rest);
+    if (file && strcmp(file, c->conf_path) != 0)
+        cli_warn(c, "the server's configuration is another file: %s", file);
+    for (const char *key; file && (key = strtok_r(NULL, "\n", &rest));)
+        add_changed(c, key, &changed, &restart);
+    if (c->json)
+        strbuf_appendf(&out, "{\"Server\": %s, \"Changed\": [%s], \"Restart\": [%s]}\n",
+                       file ? "true" : "false", strbuf_text(&changed), strbuf_text(&restart));
+    else if (changed.len)
+        strbuf_appendf(&out, "changed: %s\n", strbuf_text(&changed));
+    else if (file)
+        strbuf_append(&out, "no changes\n");
+    if (!c->json && restart.len)
+        strbuf_appendf(&out, "needs a restart: %s\n", strbuf_text(&restart));
+    return out.failed ? err_sys(e, ENOMEM, "configuration") : print_text(strbuf_text(&out), e);
+}
+
+/* The file has been read, and has no mistakes, when a command runs. */
+static int run_config_reload(struct cli *c, struct err *e)
+{
+    struct request answer = {.id = 0};
+    int64_t request;
+    if (reload_ask(c->catalog, c->actor, cli_server_runs(&c->conf), &request, e) < 0)
+        return -1;
+    if (request && wait_for_server(c, request, &answer, e) < 0)
+        return -1;
+    if (!answer.answered)
+        cli_warn(c, "no server runs: it will read the file when it starts");
+    if (render_tree(&c->conf, e) < 0)
+        return -1;
+    cli_render(c);
+    return print_reload(c, answer.answer, e);
+}
+
 const struct command config_commands[] = {
     {"config", "check", run_config_check, "", 0, 0, 0, RIGHT_NONE,
      "report every mistake in the configuration", NULL},
     {"config", "show", run_config_show, "", 0, 0, NEEDS_CONF, RIGHT_NONE, "print the values in force", NULL},
     {"config", "example", run_config_example, "", 0, 0, 0, RIGHT_NONE,
      "print a commented configuration with all defaults", NULL},
+    {"config", "reload", run_config_reload, "", 0, 0, NEEDS_CATALOG, RIGHT_ADMIN,
+     "let the running server take over what changed", NULL},
     COMMANDS_END,
 };

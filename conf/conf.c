@@ -3,7 +3,7 @@
  * an indented line for the value before, and reports only its first mistake. So the lines reach it through
  * next_line(), which counts them, hands out only what it can digest, and judges the one before by whether the
  * handler was called. */
-#include "conf/keys.h"
+#include "conf/load.h"
 
 #include "lib/base/bytes.h"
 #include "lib/base/cleanup.h"
@@ -16,28 +16,7 @@
 #include <sys/un.h>
 
 #define FILE_SIZE_MAX MIB
-#define KEYS_MAX 64
-#define NAME_LEN_MAX 60 /* of the names that suggestions are sought for */
-
-struct load {
-    const char *path;
-    struct conf *conf;
-    conf_mistake *mistake;
-    void *mistake_ctx;
-    unsigned mistakes;
-    struct err first; /* the first mistake */
-
-    const char *text, *end; /* the file: from the next line on */
-    unsigned line;          /* the number of the line in work */
-    bool wants_key;         /* it must be KEY = VALUE, and the handler has not seen it yet */
-    unsigned section_line;  /* of the last [section], 0: none yet */
-    bool section_known;
-    unsigned set[KEYS_MAX]; /* the line that set each key, 0: none */
-};
-
-static void report(struct load *l, unsigned line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
-static void report(struct load *l, unsigned line, const char *fmt, ...)
+void load_report(struct load *l, unsigned line, const char *fmt, ...)
 {
     char message[sizeof l->first.msg];
     va_list ap;
@@ -57,10 +36,10 @@ static size_t min3(size_t a, size_t b, size_t c)
     return m < c ? m : c;
 }
 
-/* Levenshtein's edit distance, of at most NAME_LEN_MAX characters of a. */
+/* Levenshtein's edit distance, of at most SHOWN_MAX characters of a. */
 static size_t distance(const char *a, const char *b)
 {
-    size_t row[NAME_LEN_MAX + 1], n = strnlen(a, NAME_LEN_MAX);
+    size_t row[SHOWN_MAX + 1], n = strnlen(a, SHOWN_MAX);
     for (size_t i = 0; i <= n; i++)
         row[i] = i;
     for (size_t j = 1; b[j - 1]; j++) {
@@ -78,12 +57,13 @@ static size_t distance(const char *a, const char *b)
 /* The nearest name of a key in `section`, or of a section when that is NULL. */
 static const char *nearest(const char *section, const char *name)
 {
+    const struct conf_key *k;
     const char *best = "";
     size_t best_distance = SIZE_MAX;
-    for (size_t i = 0; i < conf_nkeys; i++) {
-        if (section && strcmp(section, conf_keys[i].section) != 0)
+    for (size_t i = 0; (k = key_at(i)); i++) {
+        if (section && strcmp(section, k->section) != 0)
             continue;
-        const char *known = section ? conf_keys[i].name : conf_keys[i].section;
+        const char *known = section ? k->name : k->section;
         size_t d = distance(name, known);
         if (d < best_distance) {
             best = known;
@@ -93,26 +73,19 @@ static const char *nearest(const char *section, const char *name)
     return best;
 }
 
-static bool section_exists(const char *section)
-{
-    for (size_t i = 0; i < conf_nkeys; i++)
-        if (strcmp(section, conf_keys[i].section) == 0)
-            return true;
-    return false;
-}
-
-/* The key of that name; `section` NULL: in any. */
+/* The key of that name; `section` NULL: in any; `name` NULL: the first of its section. */
 static const struct conf_key *find_key(const char *section, const char *name)
 {
-    for (size_t i = 0; i < conf_nkeys; i++)
-        if ((!section || strcmp(section, conf_keys[i].section) == 0) && strcmp(name, conf_keys[i].name) == 0)
-            return &conf_keys[i];
+    const struct conf_key *k;
+    for (size_t i = 0; (k = key_at(i)); i++)
+        if ((!section || strcmp(section, k->section) == 0) && (!name || strcmp(name, k->name) == 0))
+            return k;
     return NULL;
 }
 
 static void escape(struct strbuf *out, const char *text)
 {
-    strbuf_append_escaped(out, text, strnlen(text, NAME_LEN_MAX));
+    strbuf_append_escaped(out, text, strnlen(text, SHOWN_MAX));
 }
 
 static void report_unknown_key(struct load *l, const char *section, const char *name)
@@ -121,35 +94,44 @@ static void report_unknown_key(struct load *l, const char *section, const char *
     escape(&shown, name);
     const struct conf_key *elsewhere = find_key(NULL, name);
     if (elsewhere)
-        report(l, l->line, "unknown key '%s' in [%s]; try: it in [%s]", strbuf_text(&shown), section,
-               elsewhere->section);
+        load_report(l, l->line, "unknown key '%s' in [%s]; try: it in [%s]", strbuf_text(&shown), section,
+                    elsewhere->section);
     else
-        report(l, l->line, "unknown key '%s' in [%s]; try: %s", strbuf_text(&shown), section,
-               nearest(section, name));
+        load_report(l, l->line, "unknown key '%s' in [%s]; try: %s", strbuf_text(&shown), section,
+                    nearest(section, name));
 }
 
-static int handle_key(void *user, const char *section, const char *name, const char *value)
+/* Where the line is kept that set the key. */
+static unsigned *set_of(struct load *l, const struct conf_key *k)
+{
+    return l->object ? &l->object->set[k - conf_object_keys] : &l->set[k - conf_keys];
+}
+
+/* libinih cuts the section's name: l->section is the one that counts. */
+static int handle_key(void *user, const char *cut_section, const char *name, const char *value)
 {
     struct load *l = user;
+    (void)cut_section;
     l->wants_key = false;
     if (l->section_line == 0)
-        report(l, l->line, "a key before the first [section]");
-    if (!l->section_known)
+        load_report(l, l->line, "a key before the first [section]");
+    if (!l->section)
         return 1;
-    const struct conf_key *k = find_key(section, name);
+    const struct conf_key *k = find_key(l->section, name);
     if (!k) {
-        report_unknown_key(l, section, name);
+        report_unknown_key(l, l->section, name);
         return 1;
     }
-    size_t i = (size_t)(k - conf_keys);
-    if (l->set[i]) {
-        report(l, l->line, "%s was set already on line %u", k->name, l->set[i]);
+    unsigned *set = set_of(l, k);
+    if (*set && !key_adds_up(k)) {
+        load_report(l, l->line, "%s was set already on line %u", k->name, *set);
         return 1;
     }
-    l->set[i] = l->line;
+    *set = *set ? *set : l->line;
     struct err e;
-    if (key_parse(k, value, l->conf, &e) < 0)
-        report(l, l->line, "%s: %s", k->name, e.msg);
+    void *base = l->object ? (void *)l->object : (void *)l->conf;
+    if (key_parse(k, value, base, &e) < 0)
+        load_report(l, l->line, "%s: %s", k->name, e.msg);
     return 1;
 }
 
@@ -157,30 +139,34 @@ static int handle_key(void *user, const char *section, const char *name, const c
 static void begin_section(struct load *l, const char *text)
 {
     l->section_line = l->line;
-    l->section_known = false;
+    l->section = NULL;
+    l->object = NULL;
     const char *end = strchr(text, ']');
     if (!end) {
-        report(l, l->line, "a section without its ']'");
+        load_report(l, l->line, "a section without its ']'");
         return;
     }
     const char *rest = end + 1 + strspn(end + 1, " \t\r");
     if (*rest && *rest != ';' && *rest != '#') {
-        report(l, l->line, "text behind a section's ']'");
+        load_report(l, l->line, "text behind a section's ']'");
         return;
     }
     cleanup(free) char *name = path_format("%.*s", (int)(end - text), text);
-    l->section_known = section_exists(name);
-    if (l->section_known)
+    if (object_begin(l, name))
+        return;
+    const struct conf_key *first = find_key(name, NULL);
+    l->section = first ? first->section : NULL;
+    if (first)
         return;
     cleanup(strbuf) struct strbuf shown = STRBUF_INIT;
     escape(&shown, name);
-    report(l, l->line, "unknown section [%s]; try: [%s]", strbuf_text(&shown), nearest(NULL, name));
+    load_report(l, l->line, "unknown section [%s]; try: [%s]", strbuf_text(&shown), nearest(NULL, name));
 }
 
 static void finish_line(struct load *l)
 {
     if (l->wants_key)
-        report(l, l->line, "neither [section] nor KEY = VALUE");
+        load_report(l, l->line, "neither [section] nor KEY = VALUE");
     l->wants_key = false;
 }
 
@@ -188,13 +174,13 @@ static void finish_line(struct load *l)
 static bool accept_line(struct load *l, const char *line, size_t len, size_t max)
 {
     if (memchr(line, '\0', len)) {
-        report(l, l->line, "a NUL character");
+        load_report(l, l->line, "a NUL character");
         return false;
     }
     if (len == 0 || strchr(";#\r", line[0]))
         return false;
     if (len > max) {
-        report(l, l->line, "longer than %zu characters", max);
+        load_report(l, l->line, "longer than %zu characters", max);
         return false;
     }
     return true;
@@ -251,11 +237,11 @@ static void check_range(struct load *l, uint32_t mask)
     unsigned line = line_of(l, "network", "range");
     uint32_t first = v4(&c->network.range_first), last = v4(&c->network.range_last);
     if (first > last)
-        report(l, line, "range: its first address is above its last");
+        load_report(l, line, "range: its first address is above its last");
     else if ((first & mask) != (last & mask))
-        report(l, line, "range: its ends are not in one network of this netmask");
+        load_report(l, line, "range: its ends are not in one network of this netmask");
     else if ((first & ~mask) == 0 || (last & ~mask) == ~mask)
-        report(l, line, "range: it holds the network's own or its broadcast address");
+        load_report(l, line, "range: it holds the network's own or its broadcast address");
 }
 
 /* An address that machines must reach directly and that none of them may get. */
@@ -267,9 +253,9 @@ static void check_outside_range(struct load *l, const char *name, const struct i
     if (!is_set(a) || !is_set(&c->network.range_first))
         return;
     if (v4(a) >= first && v4(a) <= last)
-        report(l, line_of(l, "network", name), "%s: it lies in range", name);
+        load_report(l, line_of(l, "network", name), "%s: it lies in range", name);
     else if (same_net && (v4(a) & mask) != (first & mask))
-        report(l, line_of(l, "network", name), "%s: it is not in the network of range", name);
+        load_report(l, line_of(l, "network", name), "%s: it is not in the network of range", name);
 }
 
 static void check_network(struct load *l)
@@ -277,8 +263,8 @@ static void check_network(struct load *l)
     const struct conf *c = l->conf;
     uint32_t mask = v4(&c->network.netmask);
     if (!is_set(&c->network.netmask) || mask == 0 || (~mask & (~mask + 1)) != 0) {
-        report(l, line_of(l, "network", "netmask"),
-               "netmask: not ones followed by zeroes; try: 255.255.255.0");
+        load_report(l, line_of(l, "network", "netmask"),
+                    "netmask: not ones followed by zeroes; try: 255.255.255.0");
         return;
     }
     if (is_set(&c->network.range_first))
@@ -294,13 +280,13 @@ static void check_relations(struct load *l)
     const struct conf *c = l->conf;
     check_network(l);
     if (c->boot.grace > c->boot.abandon)
-        report(l, line_of(l, "boot", "grace"), "grace: longer than abandon");
+        load_report(l, line_of(l, "boot", "grace"), "grace: longer than abandon");
     if (strlen(c->server.unix_socket) >= sizeof((struct sockaddr_un *)0)->sun_path)
-        report(l, line_of(l, "server", "unix-socket"),
-               "unix-socket: longer than a socket's path may be (%zu)",
-               sizeof((struct sockaddr_un *)0)->sun_path - 1);
+        load_report(l, line_of(l, "server", "unix-socket"),
+                    "unix-socket: longer than a socket's path may be (%zu)",
+                    sizeof((struct sockaddr_un *)0)->sun_path - 1);
     if (strcmp(c->server.images_dir, c->server.overlays_dir) == 0)
-        report(l, line_of(l, "server", "overlays-dir"), "overlays-dir: the same as images-dir");
+        load_report(l, line_of(l, "server", "overlays-dir"), "overlays-dir: the same as images-dir");
 }
 
 /* Paths that were not given follow the folders that were. */
@@ -352,6 +338,7 @@ static int load_text(struct load *l, struct err *e)
     const struct conf_key *check = find_key("access", "check");
     if (check && !l->set[check - conf_keys] && l->conf->network.mode != CONF_MODE_DHCP)
         l->conf->access.check = CONF_CHECK_ARP; /* there are no leases of ours to go by */
+    objects_check(l);
     if (!l->mistakes)
         check_relations(l);
     if (l->mistakes)
@@ -384,6 +371,7 @@ void conf_release(struct conf *c)
 {
     for (size_t i = 0; i < conf_nkeys; i++)
         key_release(&conf_keys[i], c);
+    objects_release(c);
 }
 
 const char *conf_default_path(void)

@@ -5,6 +5,7 @@
 /* The configuration file, labboot.conf: INI, read with libinih through the one table in keys.c, which also
  * makes the commented example and `config show`, and which the page labboot.conf(5) is tested against. */
 
+#include "lib/base/hwid.h"
 #include "lib/base/parse.h"
 #include "lib/base/strbuf.h"
 
@@ -20,6 +21,38 @@ enum conf_default_action { CONF_ACTION_LOCAL, CONF_ACTION_RETRY };
 enum conf_on_interrupt { CONF_INTERRUPT_KEEP, CONF_INTERRUPT_DISCARD };
 enum conf_durability { CONF_DURABILITY_ALWAYS, CONF_DURABILITY_UPDATES };
 enum conf_check { CONF_CHECK_LEASE, CONF_CHECK_ARP, CONF_CHECK_NONE };
+
+/* What a section [user NAME], [setup NAME] or [machine NAME] declares, for `labboot apply` alone: nobody else looks at
+ * them. In the order in which they can be made. */
+enum conf_object_kind { CONF_USER, CONF_SETUP, CONF_MACHINE };
+#define CONF_OBJECT_KEYS_MAX 16
+struct conf_object {
+    enum conf_object_kind kind;
+    char *name;
+    unsigned line; /* of its section */
+    unsigned
+        set[CONF_OBJECT_KEYS_MAX]; /* the line of each key of the table; 0: not given, its default holds */
+    union {
+        struct {
+            char *email;
+            char *full_name;
+            int role; /* index in user, moderator, admin */
+        } user;
+        struct {
+            char *owner;                 /* "": the only admin */
+            char *images[CONF_LIST_MAX]; /* IMAGE[@VERSION|@latest][,update]; NULL-terminated unless full */
+        } setup;
+        struct {
+            struct mac macs[CONF_LIST_MAX]; /* the first one is its key */
+            size_t nmacs;
+            int architecture;    /* index in x86_64, Arm64, unknown */
+            int managed;         /* index in no, yes */
+            char *default_setup; /* NAME, OWNER/NAME or a UUID; "": none */
+            uint64_t disk_size;  /* bytes, of its machine image */
+            int disk_filesystem; /* index in ext4, fat32, raw */
+        } machine;
+    };
+};
 
 struct conf {
     struct {
@@ -68,6 +101,8 @@ struct conf {
         struct ip_range admin[CONF_LIST_MAX];
         size_t nadmin;
     } access;
+    struct conf_object *objects; /* in the order of the file, after conf_load */
+    size_t nobjects;
 };
 
 /* What is wrong with the file, one mistake a call: "FILE:LINE: message". */
@@ -87,6 +122,22 @@ void conf_example(struct strbuf *out);
 /* The values in force, as an INI file or as one JSON object {"section": {"key": value}}. */
 void conf_show(const struct conf *c, struct strbuf *out);
 void conf_show_json(const struct conf *c, struct strbuf *out);
+
+/* Whether the file gives this key of the object: "disk-size". */
+bool conf_object_has(const struct conf_object *o, const char *key);
+
+/* ---- the same file, read again ----------------------------------------------------------------------------- */
+/* What must be started again for a change of a key to be in force; 0: nothing. */
+enum { CONF_RESTART_SERVE = 1, CONF_RESTART_DHCP = 2 };
+/* The keys in which a and b differ. `name` is "[boot] grace". */
+void conf_compare(const struct conf *a, const struct conf *b,
+                  void (*differs)(void *ctx, const char *name, unsigned restart), void *ctx);
+/* What `restart` says of that key; 0 for an unknown one too. */
+unsigned conf_restart_of(const char *name);
+/* *ret is `now` with the values of `file` for all keys but those whose change needs a restart of `labboot serve`; without
+ * objects. */
+int conf_take_over(const struct conf *now, const struct conf *file, struct conf *ret,
+                   struct err *e) must_check;
 
 /* Paths that several parts use; malloc'ed. */
 char *conf_catalog_path(const struct conf *c);                        /* STATE/catalog.db */

@@ -4,6 +4,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/fsutil.h"
 
+#include <assert.h>
 #include <net/if.h>
 #include <string.h>
 
@@ -14,49 +15,57 @@ static const char *const on_interrupts[] = {"keep", "discard", NULL};
 static const char *const chunk_sizes[] = {"16K", "32K", "64K", NULL};
 static const char *const durabilities[] = {"always", "updates", NULL};
 static const char *const checks[] = {"lease", "arp", "none", NULL};
+static const char *const roles[] = {"user", "moderator", "admin", NULL};
+static const char *const architectures[] = {"x86_64", "Arm64", "unknown", NULL};
+static const char *const no_yes[] = {"no", "yes", NULL};
+static const char *const filesystems[] = {"ext4", "fat32", "raw", NULL};
 
 #define AT(field) .offset = offsetof(struct conf, field)
 
+#define SERVE CONF_RESTART_SERVE
+#define DHCP CONF_RESTART_DHCP
+
 const struct conf_key conf_keys[] = {
     {"server", "state-dir", KIND_PATH, AT(server.state_dir), .def = LOCALSTATEDIR "/lib/labboot",
-     .help = "The catalog and everything else that must survive a restart."},
+     .restart = SERVE | DHCP, .help = "The catalog and everything else that must survive a restart."},
     {"server", "images-dir", KIND_PATH, AT(server.images_dir), .under = UNDER_STATE, .def = "images",
-     .help = "The versions of all images. Default: images in state-dir."},
+     .restart = SERVE, .help = "The versions of all images. Default: images in state-dir."},
     {"server", "overlays-dir", KIND_PATH, AT(server.overlays_dir), .under = UNDER_STATE, .def = "overlays",
-     .help = "What running machines have written. Default: overlays in state-dir."},
+     .restart = SERVE, .help = "What running machines have written. Default: overlays in state-dir."},
     {"server", "run-dir", KIND_PATH, AT(server.run_dir), .def = RUNSTATEDIR "/labboot",
-     .help = "Sockets, locks and counters; may be lost at a restart of the host."},
-    {"server", "listen", KIND_ADDRESSES, AT(server.listen), .def = "0.0.0.0",
+     .restart = SERVE | DHCP, .help = "Sockets, locks and counters; may be lost at a restart of the host."},
+    {"server", "listen", KIND_ADDRESSES, AT(server.listen), .def = "0.0.0.0", .restart = SERVE,
      .help = "The addresses that NBD is served on, separated by spaces or commas.\nEmpty: the Unix socket "
              "alone."},
-    {"server", "port", KIND_NUMBER, AT(server.port), .min = 1, .max = 65535, .def = "10809",
+    {"server", "port", KIND_NUMBER, AT(server.port), .min = 1, .max = 65535, .def = "10809", .restart = SERVE,
      .help = "The TCP port of those addresses."},
     {"server", "unix-socket", KIND_PATH, AT(server.unix_socket), .under = UNDER_RUN, .def = "nbd.sock",
-     .help = "NBD for the host's own tools. Default: nbd.sock in run-dir."},
+     .restart = SERVE, .help = "NBD for the host's own tools. Default: nbd.sock in run-dir."},
     {"server", "threads", KIND_NUMBER, AT(server.threads), .min = 1, .max = 256, .def = "16",
+     .restart = SERVE,
      .help = "How many requests of one connection run at once, where nbdkit can (1.34 and newer)."},
     {"server", "log-level", KIND_WORD, AT(server.log_level), .words = log_levels, .def = "info",
      .help = "The most that is logged: error, warning, info or debug."},
 
-    {"network", "interface", KIND_INTERFACE, AT(network.interface), .def = "",
+    {"network", "interface", KIND_INTERFACE, AT(network.interface), .def = "", .restart = DHCP,
      .help = "The interface that the machines are on, for `labboot dhcp`."},
-    {"network", "mode", KIND_WORD, AT(network.mode), .words = modes, .def = "dhcp",
+    {"network", "mode", KIND_WORD, AT(network.mode), .words = modes, .def = "dhcp", .restart = DHCP,
      .help = "dhcp: labboot gives out addresses. proxy: another DHCP server does, labboot adds\n"
              "what a boot needs. none: TFTP alone."},
-    {"network", "range", KIND_RANGE, AT(network.range_first), .def = "",
+    {"network", "range", KIND_RANGE, AT(network.range_first), .def = "", .restart = DHCP,
      .help = "The addresses for machines, FIRST-LAST, for example 10.77.0.100-10.77.0.200."},
-    {"network", "netmask", KIND_IPV4, AT(network.netmask), .def = "255.255.255.0",
+    {"network", "netmask", KIND_IPV4, AT(network.netmask), .def = "255.255.255.0", .restart = DHCP,
      .help = "The netmask of that network."},
-    {"network", "router", KIND_IPV4, AT(network.router), .def = "",
+    {"network", "router", KIND_IPV4, AT(network.router), .def = "", .restart = DHCP,
      .help = "The gateway that machines are told. Empty: none."},
-    {"network", "dns", KIND_IPV4, AT(network.dns), .def = "",
+    {"network", "dns", KIND_IPV4, AT(network.dns), .def = "", .restart = DHCP,
      .help = "The name server that machines are told. Empty: none."},
     {"network", "lease-time", KIND_DURATION, AT(network.lease_time), .min = 120, .max = 31536000,
-     .def = "12h", .help = "How long an address is leased: seconds, or with s, m, h or d."},
-    {"network", "next-server", KIND_IPV4, AT(network.next_server), .def = "",
+     .def = "12h", .restart = DHCP, .help = "How long an address is leased: seconds, or with s, m, h or d."},
+    {"network", "next-server", KIND_IPV4, AT(network.next_server), .def = "", .restart = DHCP,
      .help = "The address at which machines reach this server. Empty: that of interface."},
     {"network", "tftp-root", KIND_PATH, AT(network.tftp_root), .under = UNDER_STATE, .def = "tftp",
-     .help = "Loaders, boot scripts and kernels. Default: tftp in state-dir."},
+     .restart = SERVE | DHCP, .help = "Loaders, boot scripts and kernels. Default: tftp in state-dir."},
 
     {"boot", "default-action", KIND_WORD, AT(boot.default_action), .words = default_actions, .def = "local",
      .help = "What a machine with nothing to boot does. local: its own disk. retry: it asks again."},
@@ -64,9 +73,9 @@ const struct conf_key conf_keys[] = {
      .help = "Added to the kernel's command line of every machine."},
     {"boot", "console", KIND_TEXT, AT(boot.console), .def = "",
      .help = "The kernel's console, for example ttyS0,115200. Empty: the kernel's choice."},
-    {"boot", "loader-bios", KIND_FILE_NAME, AT(boot.loader_bios), .def = "undionly.kpxe",
+    {"boot", "loader-bios", KIND_FILE_NAME, AT(boot.loader_bios), .def = "undionly.kpxe", .restart = DHCP,
      .help = "The file in tftp-root for BIOS firmware."},
-    {"boot", "loader-efi64", KIND_FILE_NAME, AT(boot.loader_efi64), .def = "ipxe.efi",
+    {"boot", "loader-efi64", KIND_FILE_NAME, AT(boot.loader_efi64), .def = "ipxe.efi", .restart = DHCP,
      .help = "The file in tftp-root for x86-64 UEFI firmware: ipxe.efi, or snponly.efi, which uses the\n"
              "firmware's own network driver."},
     {"boot", "lease", KIND_DURATION, AT(boot.lease), .min = 5, .max = 86400, .def = "5m",
@@ -84,7 +93,7 @@ const struct conf_key conf_keys[] = {
     {"store", "zstd-level", KIND_NUMBER, AT(store.zstd_level), .min = 1, .max = 19, .def = "3",
      .help = "How hard new versions are compressed, 1 to 19."},
     {"store", "cache-memory", KIND_SIZE, AT(store.cache_memory), .min = MIB, .max = TIB, .def = "256M",
-     .help = "Memory for decompressed chunks, shared by all machines."},
+     .restart = SERVE, .help = "Memory for decompressed chunks, shared by all machines."},
     {"store", "reserve", KIND_SIZE, AT(store.reserve), .max = 1024 * TIB, .def = "1G",
      .help = "Free space of the file system that is never used."},
 
@@ -103,6 +112,67 @@ const struct conf_key conf_keys[] = {
              "spaces or commas."},
 };
 const size_t conf_nkeys = ARRAY_SIZE(conf_keys);
+
+const struct conf_object_type conf_object_types[] = {
+    [CONF_USER] = {"user NAME", "alice", "A user, who owns images and setups."},
+    [CONF_SETUP] = {"setup NAME", "desk", "The disks that a machine gets together."},
+    [CONF_MACHINE] = {"machine NAME", "lab1", "A machine of the lab."},
+};
+#define USER .section = "user NAME"
+#define SETUP .section = "setup NAME"
+#define MACHINE .section = "machine NAME"
+#define IN(field) .offset = offsetof(struct conf_object, field)
+
+const struct conf_key conf_object_keys[] = {
+    {USER, .name = "email", .kind = KIND_EMAIL, IN(user.email), .required = true,
+     .example = "alice@example.org", .def = "",
+     .help = "The address, which no other user has. Must be given."},
+    {USER, .name = "name", .kind = KIND_FULL_NAME, IN(user.full_name), .example = "Alice Example", .def = "",
+     .help = "The full name."},
+    {USER, .name = "role", .kind = KIND_WORD, IN(user.role), .words = roles, .def = "user",
+     .help = "user, moderator (changes system images too) or admin."},
+
+    {SETUP, .name = "owner", .kind = KIND_REFERENCE, IN(setup.owner), .example = "alice", .def = "",
+     .help = "The user whose setup it is. Default: the only admin."},
+    {SETUP, .name = "images", .kind = KIND_IMAGES, IN(setup.images), .required = true,
+     .example = "debian-lab@latest lab-data,update", .def = "",
+     .help = "IMAGE[@VERSION|@latest][,update], separated by spaces; the first one is the root disk. May\n"
+             "stand on several lines. Must be given."},
+
+    {MACHINE, .name = "mac", .kind = KIND_MACS, IN(machine.macs), .required = true,
+     .example = "52:54:00:12:34:56", .def = "",
+     .help = "Its MACs, separated by spaces or commas; the first one is its key. Must be given."},
+    {MACHINE, .name = "arch", .kind = KIND_WORD, IN(machine.architecture), .words = architectures,
+     .def = "x86_64", .help = "x86_64, Arm64 or unknown."},
+    {MACHINE, .name = "managed", .kind = KIND_WORD, IN(machine.managed), .words = no_yes, .def = "yes",
+     .help = "no: it is never touched, and boots from its own disk."},
+    {MACHINE, .name = "default-setup", .kind = KIND_REFERENCE, IN(machine.default_setup), .example = "desk",
+     .def = "", .help = "What it boots when its queue is empty."},
+    {MACHINE, .name = "disk-size", .kind = KIND_SIZE, IN(machine.disk_size), .min = MIB, .max = 1024 * TIB,
+     .def = "128M", .help = "The size of its own disk, the machine image."},
+    {MACHINE, .name = "disk-filesystem", .kind = KIND_WORD, IN(machine.disk_filesystem), .words = filesystems,
+     .def = "ext4", .help = "How that disk is formatted: ext4, fat32 or raw."},
+};
+const size_t conf_nobject_keys = ARRAY_SIZE(conf_object_keys);
+static_assert(ARRAY_SIZE(conf_object_keys) <= CONF_OBJECT_KEYS_MAX, "their lines are kept in an array");
+
+const struct conf_key *key_at(size_t i)
+{
+    if (i < conf_nkeys)
+        return &conf_keys[i];
+    i -= conf_nkeys;
+    return i < conf_nobject_keys ? &conf_object_keys[i] : NULL;
+}
+
+bool key_is_of(const struct conf_key *k, enum conf_object_kind kind)
+{
+    return strcmp(k->section, conf_object_types[kind].section) == 0;
+}
+
+bool key_adds_up(const struct conf_key *k)
+{
+    return k->kind == KIND_MACS || k->kind == KIND_IMAGES;
+}
 
 static bool printable(const char *text)
 {
@@ -128,6 +198,38 @@ static int refuse(struct err *e, const char *text, const char *why)
     return err_set(e, ERR_USAGE, "'%s' %s", strbuf_text(&shown), why);
 }
 
+/* Of one byte after a lead byte's: how many follow; -1: none may begin with it. Overlong forms and surrogates are left
+ * to whoever shows it: here it matters that nothing takes over a terminal or breaks a line. */
+static int utf8_more(unsigned char lead)
+{
+    if (lead < 0x80)
+        return lead >= 0x20 && lead != 0x7f ? 0 : -1;
+    if (lead >= 0xc2 && lead < 0xe0)
+        return 1;
+    if (lead >= 0xe0 && lead < 0xf0)
+        return 2;
+    return lead >= 0xf0 && lead < 0xf5 ? 3 : -1;
+}
+
+static bool is_utf8(const char *text)
+{
+    while (*text) {
+        int more = utf8_more((unsigned char)*text++);
+        if (more < 0)
+            return false;
+        for (; more > 0; more--)
+            if (((unsigned char)*text++ & 0xc0) != 0x80)
+                return false;
+    }
+    return true;
+}
+
+static bool is_email(const char *text)
+{
+    const char *at = strchr(text, '@');
+    return printable(text) && !strpbrk(text, " \"'\\`,;<>") && at && at != text && at[1];
+}
+
 /* NULL when the text is a value of the kind, else why not. */
 static const char *text_mistake(enum conf_kind kind, const char *text)
 {
@@ -141,6 +243,12 @@ static const char *text_mistake(enum conf_kind kind, const char *text)
     case KIND_INTERFACE:
         return strlen(text) < IFNAMSIZ && only(text, "._-:@") ? NULL
                                                               : "is not the name of a network interface";
+    case KIND_EMAIL:
+        return is_email(text) ? NULL : "is not an email address; try: name@example.org";
+    case KIND_FULL_NAME:
+        return is_utf8(text) ? NULL : "is not UTF-8 text without control characters";
+    case KIND_REFERENCE:
+        return only(text, "._-/") ? NULL : "is no name; allowed: A-Z a-z 0-9 . _ - /";
     default:
         return printable(text) && !strpbrk(text, "\"'\\`#")
                    ? NULL
@@ -238,16 +346,19 @@ static void free_list(char **list)
     }
 }
 
-/* Calls `each` for every word of a list. */
-static int each_word(const char *text, int (*each)(void *ctx, size_t i, const char *word, struct err *e),
-                     void *ctx, struct err *e)
+#define SPACES " \t"
+#define SPACES_OR_COMMAS " \t,"
+
+/* Calls `each` for every word of a list that has `n` items already. */
+static int each_word(const char *text, const char *separators, size_t n,
+                     int (*each)(void *ctx, size_t i, const char *word, struct err *e), void *ctx,
+                     struct err *e)
 {
     cleanup(free) char *copy = strdup(text);
     if (!copy)
         return err_sys(e, ENOMEM, "configuration");
     char *rest = NULL;
-    size_t n = 0;
-    for (char *w = strtok_r(copy, " \t,", &rest); w; w = strtok_r(NULL, " \t,", &rest)) {
+    for (char *w = strtok_r(copy, separators, &rest); w; w = strtok_r(NULL, separators, &rest)) {
         if (n == CONF_LIST_MAX)
             return err_set(e, ERR_USAGE, "more than %d values", CONF_LIST_MAX);
         if (each(ctx, n++, w, e) < 0)
@@ -270,7 +381,7 @@ static int add_address(void *ctx, size_t i, const char *word, struct err *e)
 static int parse_addresses(const char *text, char **value, struct err *e)
 {
     char *list[CONF_LIST_MAX] = {0};
-    if (each_word(text, add_address, list, e) < 0) {
+    if (each_word(text, SPACES_OR_COMMAS, 0, add_address, list, e) < 0) {
         free_list(list);
         return -1;
     }
@@ -293,21 +404,66 @@ static int add_network(void *ctx, size_t i, const char *word, struct err *e)
 static int parse_networks(const char *text, struct conf *c, struct err *e)
 {
     struct networks n = {.count = 0};
-    if (each_word(text, add_network, &n, e) < 0)
+    if (each_word(text, SPACES_OR_COMMAS, 0, add_network, &n, e) < 0)
         return -1;
     memcpy(c->access.admin, n.list, sizeof n.list);
     c->access.nadmin = n.count;
     return 0;
 }
 
-int key_parse(const struct conf_key *k, const char *text, struct conf *c, struct err *e)
+static int add_mac(void *ctx, size_t i, const char *word, struct err *e)
 {
-    void *value = (char *)c + k->offset;
+    struct conf_object *o = ctx;
+    if (mac_parse(word, strlen(word), &o->machine.macs[i], e) < 0)
+        return -1;
+    o->machine.nmacs = i + 1;
+    return 0;
+}
+
+/* IMAGE[@VERSION|@latest][,update]; NULL: it is one. */
+static const char *image_mistake(const char *word)
+{
+    size_t name = strcspn(word, "@,"), version = 0;
+    const char *at = word + name, *comma = at + strcspn(at, ",");
+    if (*at == '@')
+        version = (size_t)(comma - at) - 1;
+    bool latest = version == strlen("latest") && strncmp(at + 1, "latest", version) == 0;
+    if (name == 0 || strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789._-/") != name)
+        return "does not begin with the name of an image";
+    if (*at == '@' && !latest && (version == 0 || strspn(at + 1, "0123456789") != version))
+        return "has no version behind its '@'; try: @latest";
+    return *comma && strcmp(comma, ",update") != 0 ? "may be followed by ',update' alone" : NULL;
+}
+
+static int add_image(void *ctx, size_t i, const char *word, struct err *e)
+{
+    char **list = ctx;
+    const char *why = image_mistake(word);
+    if (why)
+        return refuse(e, word, why);
+    list[i] = strdup(word);
+    return list[i] ? 0 : err_sys(e, ENOMEM, "configuration");
+}
+
+static size_t list_length(char *const *list)
+{
+    size_t n = 0;
+    while (n < CONF_LIST_MAX && list[n])
+        n++;
+    return n;
+}
+
+int key_parse(const struct conf_key *k, const char *text, void *base, struct err *e)
+{
+    void *value = (char *)base + k->offset;
     switch (k->kind) {
     case KIND_PATH:
     case KIND_TEXT:
     case KIND_FILE_NAME:
     case KIND_INTERFACE:
+    case KIND_EMAIL:
+    case KIND_FULL_NAME:
+    case KIND_REFERENCE:
         return parse_text(k, text, value, e);
     case KIND_NUMBER:
         return parse_number(text, k->min, k->max, value, e);
@@ -324,23 +480,32 @@ int key_parse(const struct conf_key *k, const char *text, struct conf *c, struct
     case KIND_ADDRESSES:
         return parse_addresses(text, value, e);
     case KIND_NETWORKS:
-        return parse_networks(text, c, e);
+        return parse_networks(text, base, e);
+    case KIND_MACS:
+        return each_word(text, SPACES_OR_COMMAS, ((struct conf_object *)base)->machine.nmacs, add_mac, base,
+                         e);
+    case KIND_IMAGES:
+        return each_word(text, SPACES, list_length(value), add_image, value, e);
     }
     return 0;
 }
 
-void key_release(const struct conf_key *k, struct conf *c)
+void key_release(const struct conf_key *k, void *base)
 {
-    char **value = (char **)(void *)((char *)c + k->offset);
+    char **value = (char **)(void *)((char *)base + k->offset);
     switch (k->kind) {
     case KIND_PATH:
     case KIND_TEXT:
     case KIND_FILE_NAME:
     case KIND_INTERFACE:
+    case KIND_EMAIL:
+    case KIND_FULL_NAME:
+    case KIND_REFERENCE:
         free(*value);
         *value = NULL;
         break;
     case KIND_ADDRESSES:
+    case KIND_IMAGES:
         free_list(value);
         break;
     default:

@@ -110,7 +110,8 @@ static int look_if_shut_down(struct handle *h, struct err *e)
     if (session_load(s, e) < 0)
         return -1;
     session_overlays(s, overlays);
-    return publish_seen_shut_down(&h->server->publisher, &s->boot, overlays, &h->after_shut_down, e);
+    struct publisher publisher = server_publisher(h->server);
+    return publish_seen_shut_down(&publisher, &s->boot, overlays, &h->after_shut_down, e);
 }
 
 static int open_without_token(struct handle *h, struct boot *ret, struct err *e)

@@ -49,7 +49,7 @@ void counters_write(struct server *s)
     uint32_t sum = crc32c(0, strbuf_text(&text), text.len);
     if (text.failed || (s->counters_written && sum == s->counters_sum))
         return;
-    cleanup(free) char *path = counters_path(&s->conf);
+    cleanup(free) char *path = counters_path(server_conf(s));
     replace(path, strbuf_text(&text), text.len);
     s->counters_written = true;
     s->counters_sum = sum;

@@ -82,9 +82,9 @@ int exports_list(struct server *s, const struct peer *peer,
 {
     struct list l = {.add = add_one, .ctx = ctx};
     struct machine m;
-    if (peer_is_admin(&s->conf, peer))
+    if (peer_is_admin(server_conf(s), peer))
         return list_all(s, &l, e);
-    if (access_caller(&s->conf, &s->guard, peer, &m, e) < 0)
+    if (access_caller(server_conf(s), &s->guard, peer, &m, e) < 0)
         return e->code == ERR_NOT_FOUND ? 0 : -1;
     return list_machine(s, &l, &m, e);
 }

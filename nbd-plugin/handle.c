@@ -28,10 +28,10 @@ static int find_machine(struct handle *h, struct err *e)
 {
     struct server *s = h->server;
     if (h->name.kind == EXPORT_CALLER) {
-        if (access_caller(&s->conf, &s->guard, &h->peer, &h->machine, e) < 0)
+        if (access_caller(server_conf(s), &s->guard, &h->peer, &h->machine, e) < 0)
             return -1;
     } else if (guarded(&s->guard, machine_by_mac, &h->name.mac, &h->machine, e) < 0 ||
-               access_check(&s->conf, &s->guard, &h->peer, &h->machine, e) < 0) {
+               access_check(server_conf(s), &s->guard, &h->peer, &h->machine, e) < 0) {
         return -1;
     }
     if (!h->machine.managed)
@@ -85,7 +85,7 @@ int handle_open(struct server *s, const char *export_name, const struct peer *pe
         return err_set(e, ERR_FAILED, "out of memory");
     h->server = s;
     h->peer = *peer;
-    h->admin = peer_is_admin(&s->conf, peer);
+    h->admin = peer_is_admin(server_conf(s), peer);
     int r = export_name_parse(export_name, &h->name, e);
     if (r == 0)
         r = h->name.kind == EXPORT_IMAGE ? open_image(h, e) : open_boot(h, e);

@@ -97,7 +97,7 @@ static bool sleep_in_nbdkit(unsigned milliseconds)
 static int on_after_fork(void)
 {
     struct err e;
-    log_set_sink(log_to_nbdkit, (enum log_level)server->conf.server.log_level);
+    log_set_sink(log_to_nbdkit, (enum log_level)server_conf(server)->server.log_level);
     if (server_start(server, sleep_in_nbdkit, &e) < 0)
         return fail_to_start(&e);
     return 0;

@@ -113,7 +113,8 @@ static void run_finish(void *arg)
     char text[400];
     if (j->session)
         session_overlays(j->session, overlays);
-    int r = publish_finish(&j->server->publisher, j->boot, j->mode, overlays, &b, &e);
+    struct publisher publisher = server_publisher(j->server);
+    int r = publish_finish(&publisher, j->boot, j->mode, overlays, &b, &e);
     if (j->session)
         close_session(j->server, j->session, r == 0);
     if (r < 0) {
@@ -151,7 +152,7 @@ int server_session(struct server *s, const struct boot *b, struct session **ret,
     struct session *session = server_find_session(s, b->id);
     if (!session) {
         const struct session_events events = {.started = on_started, .damaged = on_damaged, .ctx = s};
-        if (session_new(s->store, &s->conf, b, &events, &session, e) < 0)
+        if (session_new(s->store, &s->live, b, &events, &session, e) < 0)
             return -1;
         session->disconnected = b->disconnected ? b->disconnected : time(NULL);
         session->next = s->sessions;
@@ -184,7 +185,8 @@ int server_end_boot(struct server *s, int64_t boot, enum publish_mode mode, enum
     struct finish_job job = {.server = s, .boot = boot, .mode = mode, .session = session, .request = request};
     /* Before the fence: where the catalog fails, the boot runs on and can be ended again. What is written between
      * the two is sealed with the rest. */
-    int r = publish_begin(&s->publisher, boot, mode, actor, why, e);
+    struct publisher publisher = server_publisher(s);
+    int r = publish_begin(&publisher, boot, mode, actor, why, e);
     if (r < 0 && e->code != ERR_STATE && e->code != ERR_NOT_FOUND)
         return -1;
     if (session) {
@@ -221,6 +223,33 @@ int server_reset_boot(struct server *s, const struct boot *b, const char *why, i
     return 0;
 }
 
+/* ---- another configuration ---- */
+
+/* What a machine's first or next write finds; scripts are rendered by the ticker. */
+static int put_in_force(struct server *s, struct err *e)
+{
+    log_set_level((enum log_level)server_conf(s)->server.log_level);
+    for (struct session *session = s->sessions; session; session = session->next)
+        session_renew_limits(session);
+    return guarded(&s->guard, script_want_all, e);
+}
+
+int server_reload(struct server *s, int64_t request, struct err *e)
+{
+    cleanup(strbuf) struct strbuf text = STRBUF_INIT;
+    bool changed;
+    strbuf_appendf(&text, "%s\n", s->live.path);
+    if (live_reload(&s->live, &text, &changed, e) < 0) {
+        log_warning("the configuration stays as it was: %s", e->msg);
+        return -1;
+    }
+    if (changed && put_in_force(s, e) < 0)
+        return -1;
+    log_info("read %s again", s->live.path);
+    answer(s, request, 0, strbuf_text(&text));
+    return 0;
+}
+
 /* ---- start and stop ---- */
 
 int server_configure(const char *conf_path, const struct server_hooks *hooks, struct server **ret,
@@ -233,7 +262,7 @@ int server_configure(const char *conf_path, const struct server_hooks *hooks, st
     s->lock_fd = -1;
     pthread_mutex_init(&s->binding, NULL);
     pthread_mutex_init(&s->guard.lock, NULL);
-    if (conf_load(conf_path, &s->conf, NULL, NULL, e) < 0) {
+    if (live_init(&s->live, conf_path, e) < 0) {
         free(s);
         return -1;
     }
@@ -243,8 +272,8 @@ int server_configure(const char *conf_path, const struct server_hooks *hooks, st
 
 static int take_server_lock(struct server *s, struct err *e)
 {
-    cleanup(free) char *path = path_format("%s/server.lock", s->conf.server.run_dir);
-    if (make_dirs(s->conf.server.run_dir, 0755, e) < 0)
+    cleanup(free) char *path = path_format("%s/server.lock", server_conf(s)->server.run_dir);
+    if (make_dirs(server_conf(s)->server.run_dir, 0755, e) < 0)
         return -1;
     if (lock_file(path, false, &s->lock_fd, e) < 0)
         return e->code == ERR_STATE
@@ -255,14 +284,18 @@ static int take_server_lock(struct server *s, struct err *e)
 
 static int open_files(struct server *s, struct err *e)
 {
-    cleanup(free) char *catalog = conf_catalog_path(&s->conf);
+    cleanup(free) char *catalog = conf_catalog_path(server_conf(s));
     if (catalog_open(catalog, CATALOG_FULL, &s->guard.catalog, e) < 0 ||
         catalog_open(catalog, CATALOG_FULL, &s->ticker_catalog, e) < 0 ||
-        store_open(s->conf.server.images_dir, s->conf.store.cache_memory, &s->store, e) < 0)
+        store_open(server_conf(s)->server.images_dir, server_conf(s)->store.cache_memory, &s->store, e) < 0)
         return -1;
-    s->publisher = (struct publisher){
-        .conf = &s->conf, .guard = &s->guard, .store = s->store, .hooks = s->hooks.publish};
     return 0;
+}
+
+struct publisher server_publisher(struct server *s)
+{
+    return (struct publisher){
+        .conf = server_conf(s), .guard = &s->guard, .store = s->store, .hooks = s->hooks.publish};
 }
 
 enum publish_mode server_mode_of(enum request_kind k)
@@ -311,7 +344,8 @@ static int recover(struct server *s, struct err *e)
     if (store_clean_tmp(s->store, e) < 0 || guarded(&s->guard, request_untake_all, e) < 0 ||
         adopt_boots(s, BOOT_LEASED, e) < 0 || adopt_boots(s, BOOT_RUNNING, e) < 0)
         return -1;
-    return publish_recover(&s->publisher, finish_left_over, s, e);
+    struct publisher publisher = server_publisher(s);
+    return publish_recover(&publisher, finish_left_over, s, e);
 }
 
 int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e)
@@ -326,7 +360,7 @@ void server_stop(struct server *s)
 {
     ticker_stop(s);
     if (s->lock_fd >= 0)
-        counters_remove(&s->conf);
+        counters_remove(server_conf(s));
     jobs_stop(s->jobs); /* requests that still run may add to it */
     pthread_mutex_lock(&s->binding);
     for (struct session *session = s->sessions; session; session = session->next) {
@@ -355,7 +389,7 @@ void server_free(struct server *s)
     store_close(s->store);
     if (s->lock_fd >= 0)
         close(s->lock_fd);
-    conf_release(&s->conf);
+    live_release(&s->live);
     pthread_mutex_destroy(&s->binding);
     pthread_mutex_destroy(&s->guard.lock);
     free(s);

@@ -12,6 +12,7 @@
 #include "nbd-plugin/access.h"
 #include "nbd-plugin/export-name.h"
 #include "nbd-plugin/jobs.h"
+#include "nbd-plugin/live.h"
 #include "nbd-plugin/publish.h"
 #include "nbd-plugin/session.h"
 
@@ -22,13 +23,12 @@ struct server_hooks {
 };
 
 struct server {
-    struct conf conf;
+    struct live live;
     struct server_hooks hooks;
     int lock_fd; /* RUN/server.lock */
     struct guard guard;
     struct catalog *ticker_catalog; /* the ticker's own connection: rendering takes long */
     struct store *store;
-    struct publisher publisher;
     struct jobs *jobs;
     pthread_t ticker;
     bool ticker_runs;
@@ -50,7 +50,18 @@ int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct 
 void server_stop(struct server *s);
 void server_free(struct server *s); /* NULL is fine */
 
+/* The configuration in force; good for as long as the caller is at it. */
+static inline const struct conf *server_conf(const struct server *s)
+{
+    return live_conf(&s->live);
+}
+/* For one publish, with that configuration. */
+struct publisher server_publisher(struct server *s);
+
 /* ---- what follows is called with `binding` held ---- */
+
+/* Reads the configuration again, and answers the request. */
+int server_reload(struct server *s, int64_t request, struct err *e) must_check;
 
 /* The session of a leased or running boot; made, and its overlays opened, when this process has none yet. */
 int server_session(struct server *s, const struct boot *b, struct session **ret, struct err *e) must_check;

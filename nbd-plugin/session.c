@@ -40,7 +40,7 @@ static int disk_init(struct session *s, struct store *store, size_t n, struct er
         return err_wrap(e, "image %s@%" PRIu64, image->name, image->version);
     d->session = s;
     d->n = n;
-    d->dir = conf_overlay_dir(s->conf, s->boot.id, n);
+    d->dir = conf_overlay_dir(live_conf(s->live), s->boot.id, n);
     pthread_mutex_init(&d->create, NULL);
     s->ndisks++;
     return 0;
@@ -49,18 +49,18 @@ static int disk_init(struct session *s, struct store *store, size_t n, struct er
 /* A boot that was written to ran, also when a crash came before the catalog heard of it. */
 static bool has_overlays(const struct session *s)
 {
-    cleanup(free) char *dir = path_format("%s/%" PRId64, s->conf->server.overlays_dir, s->boot.id);
+    cleanup(free) char *dir = path_format("%s/%" PRId64, live_conf(s->live)->server.overlays_dir, s->boot.id);
     return path_exists(dir);
 }
 
-int session_new(struct store *store, const struct conf *conf, const struct boot *boot,
+int session_new(struct store *store, const struct live *live, const struct boot *boot,
                 const struct session_events *events, struct session **ret, struct err *e)
 {
     struct session *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, ERR_FAILED, "out of memory");
     s->boot = *boot;
-    s->conf = conf;
+    s->live = live;
     s->events = *events;
     s->refs = 1;
     s->running = boot->state == BOOT_RUNNING || has_overlays(s);
@@ -103,15 +103,16 @@ static int check_overlay(struct disk *d, struct overlay *o, struct err *e)
     return err_set(e, ERR_CORRUPT, "%s: it belongs to another version than %" PRIu64, d->dir, f->version);
 }
 
-static struct overlay_limits limits_of(const struct conf *conf)
+static struct overlay_limits limits_of(const struct session *s)
 {
+    const struct conf *conf = live_conf(s->live);
     return (struct overlay_limits){.quota = conf->overlay.quota, .reserve = conf->store.reserve};
 }
 
 static int disk_load(struct disk *d, struct err *e)
 {
     struct overlay *o;
-    struct overlay_limits limits = limits_of(d->session->conf);
+    struct overlay_limits limits = limits_of(d->session);
     if (overlay_open(d->dir, &limits, &o, e) < 0)
         return e->code == ERR_NOT_FOUND ? 0 : -1;
     if (check_overlay(d, o, e) < 0) {
@@ -140,6 +141,18 @@ int session_load(struct session *s, struct err *e)
             return err_wrap(e, "boot %" PRId64 ": overlay of %s", s->boot.id, s->boot.images[n].name);
     s->loaded = true;
     return 0;
+}
+
+/* Who makes an overlay holds `create` from before it looks at the limits. */
+void session_renew_limits(struct session *s)
+{
+    for (size_t n = 0; n < s->ndisks; n++) {
+        struct disk *d = &s->disks[n];
+        pthread_mutex_lock(&d->create);
+        if (d->overlay)
+            overlay_set_limits(d->overlay, limits_of(s));
+        pthread_mutex_unlock(&d->create);
+    }
 }
 
 int session_find_disk(const struct boot *b, const char *image, size_t *ret, struct err *e)
@@ -224,16 +237,18 @@ static int create_overlay(struct disk *d, struct overlay **ret, struct err *e)
 {
     const struct session *s = d->session;
     const struct footer *f = view_footer(d->base);
-    cleanup(free) char *parent = path_format("%s/%" PRId64, s->conf->server.overlays_dir, s->boot.id);
-    struct overlay_limits limits = limits_of(s->conf);
+    cleanup(free) char *parent =
+        path_format("%s/%" PRId64, live_conf(s->live)->server.overlays_dir, s->boot.id);
+    struct overlay_limits limits = limits_of(s);
     struct overlay_meta meta = {
         .image = f->image,
         .base_version = s->boot.images[d->n].version,
         .base_layer = f->layer,
         .size = f->virtual_size,
-        .durable = s->boot.images[d->n].keep || s->conf->overlay.durability == CONF_DURABILITY_ALWAYS,
+        .durable =
+            s->boot.images[d->n].keep || live_conf(s->live)->overlay.durability == CONF_DURABILITY_ALWAYS,
     };
-    if (make_dirs(parent, 0700, e) < 0 || fsync_dir(s->conf->server.overlays_dir, e) < 0)
+    if (make_dirs(parent, 0700, e) < 0 || fsync_dir(live_conf(s->live)->server.overlays_dir, e) < 0)
         return -1;
     return overlay_create(d->dir, &meta, &limits, ret, e);
 }

@@ -5,10 +5,10 @@
 /* A leased or running boot in this process: its disks, each a version under an overlay that is made by the
  * first write. All connections of the boot share it. */
 
-#include "conf/conf.h"
 #include "lib/store/overlay.h"
 #include "lib/store/store.h"
 #include "nbd-plugin/guard.h"
+#include "nbd-plugin/live.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -39,7 +39,7 @@ struct disk {
 
 struct session {
     struct boot boot; /* as it was leased; `state` of it is not kept up: see `running` */
-    const struct conf *conf;
+    const struct live *live;
     struct session_events events;
     size_t ndisks;
     struct disk disks[SETUP_IMAGES_MAX];
@@ -63,13 +63,16 @@ struct session {
 };
 
 /* Opens the bases; overlays come with session_load. One reference. */
-int session_new(struct store *store, const struct conf *conf, const struct boot *boot,
+int session_new(struct store *store, const struct live *live, const struct boot *boot,
                 const struct session_events *events, struct session **ret, struct err *e) must_check;
 /* Only when refs is 0. */
 void session_free(struct session *s);
 /* Opens overlays that an earlier process left (their maps are replayed). The caller holds `binding`.
  * Repeatable. */
 int session_load(struct session *s, struct err *e) must_check;
+/* After another configuration came into force: quota and reserve for what is written from now on. The caller holds
+ * `binding`. */
+void session_renew_limits(struct session *s);
 /* The disk of this image's name, "" for the root. ERR_NOT_FOUND. */
 int session_find_disk(const struct boot *b, const char *image, size_t *ret, struct err *e) must_check;
 

@@ -23,6 +23,8 @@ struct ticker {
 static int serve_request(struct server *s, const struct request *q, struct err *e)
 {
     struct boot b;
+    if (q->kind == REQUEST_RELOAD)
+        return server_reload(s, q->id, e);
     if (guarded(&s->guard, boot_get, q->boot, &b, e) < 0)
         return -1;
     if (q->kind == REQUEST_RESET) {
@@ -64,7 +66,7 @@ static void watch_catalog(struct server *s)
         return;
     s->seen_version = version;
     serve_requests(s);
-    if (s->hooks.render(s->ticker_catalog, &s->conf, &e) < 0)
+    if (s->hooks.render(s->ticker_catalog, server_conf(s), &e) < 0)
         log_error("boot scripts: %s", e.msg);
 }
 
@@ -95,14 +97,15 @@ static bool was_shut_down(struct server *s, struct session *session)
         return false;
     }
     session_overlays(session, overlays);
-    if (publish_seen_shut_down(&s->publisher, &session->boot, overlays, &shut_down, &e) < 0)
+    struct publisher publisher = server_publisher(s);
+    if (publish_seen_shut_down(&publisher, &session->boot, overlays, &shut_down, &e) < 0)
         log_error("boot %" PRId64 ": %s", session->boot.id, e.msg);
     return shut_down;
 }
 
 static int watch_disconnected(struct server *s, struct session *session, uint64_t seconds, struct err *e)
 {
-    const struct conf *conf = &s->conf;
+    const struct conf *conf = server_conf(s);
     int64_t boot = session->boot.id;
     if (!session->running) {
         if (seconds < conf->boot.lease)

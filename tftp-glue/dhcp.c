@@ -90,6 +90,8 @@ static int write_conf(const struct conf *conf, const struct owner *o, struct err
 
 struct dhcp {
     const struct conf *conf;
+    const char *conf_path;
+    int64_t generation; /* of the file: see reload_ask */
     struct owner owner;
     struct catalog *catalog;
     struct strbuf hosts;   /* the fixed addresses that dnsmasq was told last */
@@ -138,7 +140,8 @@ static int prepare(struct dhcp *d, struct err *e)
         return -1;
     if (write_conf(d->conf, &d->owner, e) < 0 || atomic_replace(hosts, NULL, "", 0, 0644, e) < 0)
         return -1;
-    if (catalog_data_version(d->catalog, &d->data_version, e) < 0)
+    if (catalog_data_version(d->catalog, &d->data_version, e) < 0 ||
+        reload_generation(d->catalog, &d->generation, e) < 0)
         return -1;
     return update_hosts(d, &changed, e);
 }
@@ -198,6 +201,44 @@ static int send_signal(const struct dhcp *d, int signal, struct err *e)
     return act_as_owner(&d->owner, e);
 }
 
+static void note_restart(void *ctx, const char *name, unsigned restart)
+{
+    struct strbuf *out = ctx;
+    if (restart & CONF_RESTART_DHCP)
+        strbuf_appendf(out, "%s%s", out->len ? ", " : "", name);
+}
+
+/* What dnsmasq was started with stays; the rest of the file is for the server, and whoever says that the file was changed
+ * renders the scripts. */
+static int say_restart(const struct dhcp *d, struct err *e)
+{
+    struct conf file;
+    cleanup(strbuf) struct strbuf keys = STRBUF_INIT;
+    if (conf_load(d->conf_path, &file, NULL, NULL, e) < 0)
+        return -1;
+    conf_compare(d->conf, &file, note_restart, &keys);
+    conf_release(&file);
+    if (keys.len)
+        log_warning("labboot dhcp needs a restart for what changed in the configuration: %s",
+                    strbuf_text(&keys));
+    return 0;
+}
+
+/* When an admin said that the configuration was changed. */
+static void look_at_conf(struct dhcp *d)
+{
+    struct err e;
+    int64_t now;
+    if (reload_generation(d->catalog, &now, &e) < 0) {
+        log_warning("catalog: %s", e.msg);
+        return;
+    }
+    bool same = now == d->generation;
+    d->generation = now;
+    if (!same && say_restart(d, &e) < 0)
+        log_warning("configuration: %s", e.msg);
+}
+
 /* After a change of the catalog. An error there is no reason to stop giving addresses: said, and tried again. */
 static int look(struct dhcp *d, struct err *e)
 {
@@ -210,6 +251,7 @@ static int look(struct dhcp *d, struct err *e)
     }
     if (now == d->data_version)
         return 0;
+    look_at_conf(d);
     if (update_hosts(d, &changed, &soft) < 0) {
         log_warning("fixed addresses: %s", soft.msg);
         return 0;
@@ -319,7 +361,7 @@ static int run(struct dhcp *d, char **extra_args, struct err *e)
 
 int dhcp_run(const struct conf *conf, const char *conf_path, char **extra_args, struct err *e)
 {
-    struct dhcp d = {.conf = conf, .signals = -1, .solicitors = -1};
+    struct dhcp d = {.conf = conf, .conf_path = conf_path, .signals = -1, .solicitors = -1};
     if (tell_hook(conf_path, e) < 0)
         return -1;
     int rc = run(&d, extra_args, e);

@@ -291,7 +291,9 @@ static int install_loader(const struct conf *conf, const char *name, struct err 
 
 int render_tree(const struct conf *conf, struct err *e)
 {
+    cleanup(close) int lock = -1; /* nobody else cleans tmp/ meanwhile */
     if (tree_make(conf, e) < 0 || tree_clean_tmp(conf, e) < 0 ||
+        tree_lock(conf, TREE_LOCK_RENDER, &lock, e) < 0 ||
         install_loader(conf, conf->boot.loader_bios, e) < 0 ||
         install_loader(conf, conf->boot.loader_efi64, e) < 0)
         return -1;

@@ -6,11 +6,16 @@
 #include <stdio.h>
 
 static log_sink *the_sink; /* set before any thread starts */
-static enum log_level the_most;
+static _Atomic enum log_level the_most;
 
 void log_set_sink(log_sink *sink, enum log_level most)
 {
     the_sink = sink;
+    the_most = most;
+}
+
+void log_set_level(enum log_level most)
+{
     the_most = most;
 }
 

@@ -12,6 +12,8 @@ typedef void log_sink(enum log_level level, const char *message);
 
 /* Call before any thread is started. */
 void log_set_sink(log_sink *sink, enum log_level most);
+/* The most that is logged from now on; any thread. */
+void log_set_level(enum log_level most);
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

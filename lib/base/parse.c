@@ -167,7 +167,7 @@ int parse_name(const char *what, const char *text, struct err *e)
     cleanup(strbuf) struct strbuf why = STRBUF_INIT;
     strbuf_appendf(&why,
                    "is not a name for a%s %s; allowed: 1 to %d of a-z 0-9 . _ -, a letter or digit first",
-                   strchr("aeiou", what[0]) ? "n" : "", what, NAME_MAX_LEN);
+                   strchr("aeio", what[0]) ? "n" : "", what, NAME_MAX_LEN);
     return refuse(e, text, strbuf_text(&why));
 }
 

@@ -13,13 +13,13 @@
 /* Lock order: append, then index. Nothing is taken under `sync`, and it is taken under none. */
 struct overlay {
     struct overlay_meta meta;
-    struct overlay_limits limits;
     uint64_t blocks; /* of the disk; the last may be partial */
     uint32_t seed;
     int meta_fd; /* holds the flock */
     int data_fd, map_fd;
 
     pthread_mutex_t append; /* one record at a time; guards from here … */
+    struct overlay_limits limits;
     uint64_t next_block;    /* physical blocks that are taken */
     uint64_t map_end;       /* where the next record goes */
     uint64_t map_allocated; /* size of the map with what is allocated ahead */

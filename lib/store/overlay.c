@@ -262,6 +262,14 @@ int overlay_check_writable(const struct overlay *o, struct err *e)
     return 0;
 }
 
+void overlay_set_limits(struct overlay *o, struct overlay_limits limits)
+{
+    pthread_mutex_lock(&o->append);
+    o->limits = limits;
+    o->space_check = 0;
+    pthread_mutex_unlock(&o->append);
+}
+
 uint64_t overlay_stored(const struct overlay *o)
 {
     return o->next_block * OVERLAY_BLOCK + o->map_end;

@@ -38,6 +38,8 @@ int overlay_create(const char *dir, const struct overlay_meta *meta, const struc
  * or a record that was flushed is damaged: ERR_CORRUPT. */
 int overlay_open(const char *dir, const struct overlay_limits *limits, struct overlay **ret,
                  struct err *e) must_check;
+/* Other limits, for what is written from now on. Any thread. */
+void overlay_set_limits(struct overlay *o, struct overlay_limits limits);
 /* Reads only the meta file; takes no lock. */
 int overlay_read_meta(const char *dir, struct overlay_meta *ret, struct err *e) must_check;
 /* Frees and unlocks. Syncs nothing: what was acknowledged is in the files already. NULL is fine. */

@@ -528,6 +528,24 @@ static void requests_are_taken_and_answered(void)
     bench_close(&b);
 }
 
+static void a_changed_configuration_is_told(void)
+{
+    struct bench b = bench_open();
+    struct request r;
+    int64_t before, after, id = 77;
+    static const char wanted[] = "SELECT script_done <> script_wanted FROM machine";
+    CHECK(bench_ask(&b, "UPDATE machine SET script_done = script_wanted") == -1);
+    CHECK_OK(reload_generation(b.c, &before, &e));
+    CHECK_OK(reload_ask(b.c, "root", false, &id, &e));
+    CHECK_OK(reload_generation(b.c, &after, &e));
+    CHECK(id == 0 && after == before + 1 && bench_ask(&b, wanted) == 1);
+    CHECK_FAILS(request_take(b.c, &r, &e), ERR_NOT_FOUND);
+    CHECK_OK(reload_ask(b.c, "root", true, &id, &e));
+    CHECK_OK(request_take(b.c, &r, &e));
+    CHECK(r.id == id && r.kind == REQUEST_RELOAD && r.boot == 0);
+    bench_close(&b);
+}
+
 static void events_name_their_machine(void)
 {
     struct bench b = bench_open();
@@ -573,6 +591,7 @@ int main(void)
     UNIT(damage_is_told_once);
     UNIT(setups_are_checked);
     UNIT(requests_are_taken_and_answered);
+    UNIT(a_changed_configuration_is_told);
     UNIT(events_name_their_machine);
     return 0;
 }

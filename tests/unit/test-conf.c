@@ -61,14 +61,78 @@ static void example_equals_the_defaults(void)
     same_as(&defaults, &loaded);
     conf_release(&loaded);
 
-    /* Uncommented too: "#key = value" stands without a blank behind the #. */
+    /* Uncommented too: "#key = value" and "#[user alice]" stand without a blank behind the #. */
     for (char *p = example.s; *p; p++)
-        if (*p == '#' && p[1] >= 'a' && p[1] <= 'z')
+        if (*p == '#' && ((p[1] >= 'a' && p[1] <= 'z') || p[1] == '['))
             *p = ' ';
+    load_text(strbuf_text(&example), &loaded);
+    CHECK(loaded.nobjects == 3 && loaded.objects[2].kind == CONF_MACHINE);
+    *strstr(example.s, "[user alice]") = '\0';
+    conf_release(&loaded);
     load_text(strbuf_text(&example), &loaded);
     same_as(&defaults, &loaded);
     conf_release(&loaded);
     conf_release(&defaults);
+}
+
+/* 50 characters are the most that libinih hands on of a section. */
+#define LONG_NAME "a-very-long-name-of-a-machine-in-the-lab-on-the-second-floor"
+
+static void objects_are_declared(void)
+{
+    struct conf c, again;
+    load_text(
+        "[machine " LONG_NAME "]\nmac = 52-54-00-00-00-01, 5254.0000.0002\nmac = 525400000003\n"
+        "managed = no\ndisk-size = 1G\n[user  zoe ]\nemail = zoe@example.org\nname = Zo\xc3\xab \"Z\" \\ X\n"
+        "[setup desk]\nimages = a@latest,update b@12\nimages = zoe/c\n[store]\nzstd-level = 9\n",
+        &c);
+    CHECK(c.nobjects == 3 && c.store.zstd_level == 9);
+    const struct conf_object *m = &c.objects[0], *u = &c.objects[1], *s = &c.objects[2];
+    CHECK(m->kind == CONF_MACHINE && m->line == 1 && m->machine.nmacs == 3 && !m->machine.managed);
+    CHECK_STR(m->name, LONG_NAME);
+    CHECK(m->machine.macs[1].b[5] == 2 && m->machine.disk_size == GIB && m->machine.architecture == 0);
+    CHECK(conf_object_has(m, "disk-size") && !conf_object_has(m, "disk-filesystem"));
+    CHECK(u->kind == CONF_USER && u->user.role == 0 && s->kind == CONF_SETUP && !*s->setup.owner);
+    CHECK_STR(u->name, "zoe");
+    CHECK_STR(s->setup.images[2], "zoe/c");
+    CHECK(!s->setup.images[3]);
+
+    cleanup(strbuf) struct strbuf shown = STRBUF_INIT, json = STRBUF_INIT;
+    conf_show(&c, &shown);
+    conf_show_json(&c, &json);
+    CHECK(strstr(strbuf_text(&json),
+                 "}, \"user\": {\"zoe\": {\"email\": \"zoe@example.org\", "
+                 "\"name\": \"Zo\xc3\xab \\\"Z\\\" \\\\ X\"}}, \"setup\": {\"desk\": "
+                 "{\"images\": [\"a@latest,update\", \"b@12\", \"zoe/c\"]}}, \"machine\": {"));
+    load_text(strbuf_text(&shown), &again);
+    same_as(&c, &again);
+    CHECK(again.nobjects == 3);
+    conf_release(&again);
+    conf_release(&c);
+}
+
+static void see_difference(void *ctx, const char *name, unsigned restart)
+{
+    strbuf_appendf(ctx, "%s %u\n", name, restart);
+    CHECK(conf_restart_of(name) == restart);
+}
+
+static void another_reading_is_taken_over(void)
+{
+    struct conf old, file, now;
+    cleanup(strbuf) struct strbuf before = STRBUF_INIT, after = STRBUF_INIT;
+    load_text("[server]\nport = 1\n[boot]\ngrace = 5s\n[access]\nadmin = ::1\n[user al]\nemail = a@b\n",
+              &old);
+    load_text("[server]\nport = 2\n[network]\nrange = 10.0.0.2-10.0.0.3\n[boot]\ngrace = 6s\n", &file);
+    conf_compare(&old, &file, see_difference, &before);
+    CHECK_STR(strbuf_text(&before), "[server] port 1\n[network] range 2\n[boot] grace 0\n[access] admin 0\n");
+    CHECK_OK(conf_take_over(&old, &file, &now, &e));
+    CHECK(now.server.port == 1 && now.boot.grace == 6 && now.access.nadmin == 0 && now.nobjects == 0);
+    conf_compare(&now, &file, see_difference, &after);
+    CHECK_STR(strbuf_text(&after), "[server] port 1\n");
+    conf_release(&now);
+    conf_release(&old);
+    conf_release(&file);
 }
 
 static void shown_values_read_back(void)
@@ -187,6 +251,30 @@ static void unreadable_files(void)
     CHECK_FAILS(conf_load(large, &c, NULL, NULL, &e), ERR_FAILED);
 }
 
+/* Default and restart, in the paragraph of the key, which begins at `at`. */
+static void page_says(const struct conf_key *k, const char *at)
+{
+    static const char *const restarts[] = {NULL, "labboot serve", "labboot dhcp",
+                                           "labboot serve and labboot dhcp"};
+    const char *next = strstr(at, "\n.TP\n"), *def = strstr(at, "\nDefault: ");
+    const char *restart = strstr(at, "\nA change needs a restart of ");
+    CHECK(def && (!next || def < next));
+    cleanup(free) char *wanted = path_format("\nDefault: %s.\n", *k->def ? k->def : "none");
+    if (k->kind != KIND_PATH && k->kind != KIND_IPV4 && strncmp(def, wanted, strlen(wanted)) != 0) {
+        fprintf(stderr, "%s: the page says%.40s\n", k->name, def);
+        exit(1);
+    }
+    bool said = restart && (!next || restart < next);
+    if (said != (k->restart != 0))
+        fprintf(stderr, "%s: the page is wrong about restarts\n", k->name);
+    CHECK(said == (k->restart != 0));
+    if (said) {
+        cleanup(free) char *sentence =
+            path_format("\nA change needs a restart of %s.\n", restarts[k->restart]);
+        CHECK(strncmp(restart, sentence, strlen(sentence)) == 0);
+    }
+}
+
 /* The page names every key once, under its section, in the table's order, with its default, and no other key. */
 static void page_agrees_with_the_table(void)
 {
@@ -197,10 +285,10 @@ static void page_agrees_with_the_table(void)
         if (from[0] != '\\' || from[1] != '-')
             *to++ = *from;
     *to = '\0';
+    const struct conf_key *k;
     const char *at = page, *section = "";
-    size_t keys = 0;
-    for (size_t i = 0; i < conf_nkeys; i++) {
-        const struct conf_key *k = &conf_keys[i];
+    size_t keys = 0, count = 0;
+    for (; (k = key_at(count)); count++) {
         cleanup(free) char *heading = path_format("\n.SS [%s]\n", k->section);
         if (strcmp(section, k->section) != 0)
             CHECK(at = strstr(at, heading));
@@ -211,18 +299,11 @@ static void page_agrees_with_the_table(void)
             fprintf(stderr, "the page lacks %s, or has it elsewhere\n", k->name);
         CHECK(found);
         at = found + strlen(name) - 1;
-        const char *next = strstr(at, "\n.TP\n");
-        const char *def = strstr(at, "\nDefault: ");
-        CHECK(def && (!next || def < next));
-        cleanup(free) char *wanted = path_format("\nDefault: %s.\n", *k->def ? k->def : "none");
-        if (k->kind != KIND_PATH && k->kind != KIND_IPV4 && strncmp(def, wanted, strlen(wanted)) != 0) {
-            fprintf(stderr, "%s: the page says%.40s\n", k->name, def);
-            exit(1);
-        }
+        page_says(k, at);
     }
     for (const char *p = strstr(page, "\n.TP\n"); p; p = strstr(p + 1, "\n.TP\n"))
         keys++;
-    CHECK(keys == conf_nkeys);
+    CHECK(keys == count);
 }
 
 static void json_is_whole(void)
@@ -233,7 +314,7 @@ static void json_is_whole(void)
     conf_show_json(&c, &json);
     CHECK(strstr(strbuf_text(&json), "{\"server\": {\"state-dir\": \"/srv/a\\\"b\\\\c\", "));
     CHECK(strstr(strbuf_text(&json), "\"listen\": [\"::1\", \"10.0.0.1\"], \"port\": 10809, "));
-    CHECK(strstr(strbuf_text(&json), "\"admin\": []}}\n"));
+    CHECK(strstr(strbuf_text(&json), "\"admin\": []}, \"user\": {}, \"setup\": {}, \"machine\": {}}\n"));
     conf_release(&c);
 }
 
@@ -241,6 +322,8 @@ int main(void)
 {
     UNIT(example_equals_the_defaults);
     UNIT(shown_values_read_back);
+    UNIT(objects_are_declared);
+    UNIT(another_reading_is_taken_over);
     UNIT(paths_follow_their_folders);
     UNIT(access_follows_the_mode);
     UNIT(spellings);
