@@ -153,6 +153,11 @@ int boot_last(struct catalog *c, const struct mac *machine, struct boot *ret, st
     return boot_of_machine(c, SQL_BOOT_LAST, machine, "running or ended", ret, e);
 }
 
+int boot_head(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e)
+{
+    return boot_of_machine(c, SQL_BOOT_QUEUED, machine, "queued", ret, e);
+}
+
 int boots_in_state(struct catalog *c, enum boot_state state, struct boot **ret, size_t *ret_count,
                    struct err *e)
 {
@@ -287,38 +292,80 @@ static int warn_of_second_update(struct catalog *c, const struct boot *b, char r
     return 0;
 }
 
-/* What is allowed, but perhaps not meant: the most important one. ret: "" when there is nothing to say. */
-static int warning_of(struct catalog *c, const struct boot *b, char ret[TEXT_SIZE], struct err *e)
+/* Images of users are kept by every boot, of whatever machine: no second update. */
+static const struct boot_image *updated_image(const struct boot *b)
+{
+    for (size_t i = 0; i < b->nimages; i++)
+        if (b->images[i].keep && strcmp(b->images[i].type, "user") != 0)
+            return &b->images[i];
+    return NULL;
+}
+
+/* What is allowed, but perhaps not meant: the most important one. `count` boots like b were queued with it. ret: "" when
+ * there is nothing to say. */
+static int warning_of(struct catalog *c, const struct boot *b, size_t count, char ret[TEXT_SIZE],
+                      struct err *e)
 {
     static int (*const warnings[])(struct catalog *, const struct boot *, char *,
                                    struct err *) = {warn_of_kernel, warn_of_peg, warn_of_second_update};
+    const struct boot_image *updated = updated_image(b);
     ret[0] = '\0';
+    if (count > 1 && updated) {
+        snprintf(ret, TEXT_SIZE,
+                 "%zu boots update image %s: the one that ends first becomes its latest, the others branches",
+                 count, updated->name);
+        return 0;
+    }
     for (size_t i = 0; i < ARRAY_SIZE(warnings) && !ret[0]; i++)
         if (warnings[i](c, b, ret, e) < 0)
             return -1;
     return 0;
 }
 
-int boot_queue(struct catalog *c, const char *actor, const struct mac *machine, const struct uuid *setup,
-               bool update, const char *comment, int64_t *ret_id, char *ret_warning, struct err *e)
+static int queue_one(struct catalog *c, const char *actor, const struct mac *machine,
+                     const struct boot_new *new, struct boot *ret, struct err *e)
 {
     struct machine m;
-    struct boot b;
     int64_t id;
-    char warning[TEXT_SIZE];
-    cleanup(tx) struct catalog *tx = NULL;
-    if (tx_begin(c, &tx, e) < 0 || machine_by_mac(c, machine, &m, e) < 0)
+    if (machine_by_mac(c, machine, &m, e) < 0)
         return -1;
     if (!m.managed)
         return err_set(e, ERR_STATE, "machine '%s' is not managed: it boots from its own disk", m.name);
-    if (insert(c, &m.mac, setup, false, update, comment, &id, e) < 0 || boot_get(c, id, &b, e) < 0 ||
-        boot_check(c, &b, e) < 0 || warning_of(c, &b, warning, e) < 0 ||
-        move_event(c, actor, &b, BOOT_QUEUED, b.setup_name, e) < 0 || tx_commit(&tx, e) < 0)
+    if (insert(c, &m.mac, &new->setup, false, new->update, new->comment, &id, e) < 0 ||
+        boot_get(c, id, ret, e) < 0 || boot_check(c, ret, e) < 0)
         return -1;
-    *ret_id = id;
+    return move_event(c, actor, ret, BOOT_QUEUED, ret->setup_name, e);
+}
+
+int boots_queue(struct catalog *c, const char *actor, const struct mac *machines, size_t count,
+                const struct boot_new *new, int64_t *ret_ids, char *ret_warning, struct err *e)
+{
+    struct boot b;
+    cleanup(free) int64_t *ids = calloc(count + 1, sizeof *ids);
+    char warning[TEXT_SIZE] = "";
+    cleanup(tx) struct catalog *tx = NULL;
+    if (!ids)
+        return err_sys(e, ENOMEM, "boots");
+    if (tx_begin(c, &tx, e) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        if (queue_one(c, actor, &machines[i], new, &b, e) < 0)
+            return -1;
+        ids[i] = b.id;
+    }
+    if ((count > 0 && warning_of(c, &b, count, warning, e) < 0) || tx_commit(&tx, e) < 0)
+        return -1;
+    memcpy(ret_ids, ids, count * sizeof *ids);
     if (ret_warning)
         memcpy(ret_warning, warning, sizeof warning);
     return 0;
+}
+
+int boot_queue(struct catalog *c, const char *actor, const struct mac *machine, const struct uuid *setup,
+               bool update, const char *comment, int64_t *ret_id, char *ret_warning, struct err *e)
+{
+    const struct boot_new new = {.setup = *setup, .update = update, .comment = comment};
+    return boots_queue(c, actor, machine, 1, &new, ret_id, ret_warning, e);
 }
 
 int boot_cancel(struct catalog *c, const char *actor, int64_t id, struct err *e)

@@ -242,6 +242,17 @@ struct boot {
 int boot_queue(struct catalog *c, const char *actor, const struct mac *machine, const struct uuid *setup,
                bool update, const char *comment, int64_t *ret_id, char *ret_warning,
                struct err *e) must_check;
+struct boot_new {
+    struct uuid setup;
+    bool update;
+    const char *comment; /* NULL: none */
+};
+/* The same for several machines at once, all or none. ret_ids: `count`, in the order of the machines. The warning is one for
+ * all of them. */
+int boots_queue(struct catalog *c, const char *actor, const struct mac *machines, size_t count,
+                const struct boot_new *new, int64_t *ret_ids, char *ret_warning, struct err *e) must_check;
+/* The first of its queue that somebody queued. ERR_NOT_FOUND. */
+int boot_head(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
 /* Only queued ones (ERR_STATE: "…; try: labboot boot end B"). */
 int boot_cancel(struct catalog *c, const char *actor, int64_t id, struct err *e) must_check;
 int boot_get(struct catalog *c, int64_t id, struct boot *ret, struct err *e) must_check;

@@ -18,7 +18,8 @@ static const struct {
     [QUERY_SETUP] = {SQL_SETUP_ROWS, SQL_SETUP_JSON, "setup", "setup list", 1},
     [QUERY_SETUP_IMAGE] = {SQL_SETUP_IMAGE_ROWS, SQL_SETUP_IMAGE_JSON, "image of this setup", "setup show",
                            2},
-    [QUERY_BOOTS] = {SQL_BOOTS_ROWS, SQL_BOOTS_JSON, NULL, NULL, 1},
+    [QUERY_BOOTS] = {SQL_BOOTS_ROWS, SQL_BOOTS_JSON, NULL, NULL, 5},
+    [QUERY_BOOTS_OF] = {SQL_BOOTS_OF_ROWS, SQL_BOOTS_OF_JSON, NULL, NULL, 1},
     [QUERY_BOOT] = {SQL_BOOT_ROWS, SQL_BOOT_JSON, "boot", "boot list", 1},
     [QUERY_STATUS] = {SQL_STATUS_ROWS, SQL_STATUS_JSON, NULL, NULL, 0},
 };

@@ -17,9 +17,11 @@ enum query {
     QUERY_SETUPS,      /* setups; words: owner, name of an image that they have */
     QUERY_SETUP,       /* one: argument its UUID */
     QUERY_SETUP_IMAGE, /* one image of it; words: the setup's UUID, the image's name */
-    QUERY_BOOTS,       /* the newest 100 boots; argument a machine's MAC, or "" for all */
-    QUERY_BOOT,        /* one: argument its id */
-    QUERY_STATUS,      /* machines with state, boot, versions, address */
+    /* The newest boots; words: MAC, state, UUID of the setup, a time that they had not ended before, at most how many (100) */
+    QUERY_BOOTS,
+    QUERY_BOOTS_OF, /* those with the ids of a JSON array */
+    QUERY_BOOT,     /* one: argument its id */
+    QUERY_STATUS,   /* machines with state, boot, versions, address */
 };
 
 /* `columns` are the headings (in capitals, for people), `cells` texts, NULL for none. Called once with cells == NULL

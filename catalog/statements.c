@@ -18,10 +18,16 @@
     "  b.attempts, b.queued, b.leased, b.started, b.disconnected, b.ended, b.address, b.result "                      \
     "FROM boot b JOIN machine m ON m.mac = b.machine "
 
-/* The newest boots of a machine, or of all ('') without looking at the older ones of either. */
-#define NEWEST_BOOTS                                                                                                  \
-    "(SELECT id FROM (SELECT id FROM boot WHERE machine = ?1 ORDER BY id DESC LIMIT 100) "                            \
-    "UNION ALL SELECT id FROM (SELECT id FROM boot WHERE ?1 = '' ORDER BY id DESC LIMIT 100))"
+/* The newest boots of a machine (?1), or of all (''), in a state (?2), of a setup (?3), that had not ended at a time (?4),
+ * so many (?5; '': 100), without looking at the older ones of either. */
+#define BOOTS_WANTED(machine)                                                                                         \
+    "SELECT id FROM (SELECT id FROM boot WHERE " machine " AND ?2 IN ('', state) AND ?3 IN ('', setup) "               \
+    "  AND (?4 = '' OR ended IS NULL OR ended >= CAST(?4 AS INTEGER)) "                                                \
+    "  ORDER BY id DESC LIMIT coalesce(CAST(nullif(?5, '') AS INTEGER), 100)) "
+#define NEWEST_BOOTS "(" BOOTS_WANTED("machine = ?1") "UNION ALL " BOOTS_WANTED("?1 = ''") ")"
+
+#define BOOT_COLUMNS                                                                                                  \
+    "SELECT BOOT, MACHINE, SETUP, STATE, \"UPDATE\", VERSIONS, QUEUED, STARTED, ENDED, RESULT FROM boot_row "
 
 /* Whole words of a text, "boot 1" of "boot 1" but not of "boot 12"; none asked for: true. */
 #define HAS_WORDS(text, words)                                                                                        \
@@ -175,6 +181,8 @@ const char *const statement_sql[SQL_COUNT] = {
         "ORDER BY b.state IN ('leased', 'running') DESC, b.ended DESC, b.id DESC LIMIT 1",
     [SQL_BOOT_HEAD] =
         BOOT "WHERE b.machine = ? AND b.state = 'queued' ORDER BY b.origin = 'default', b.id LIMIT 1",
+    [SQL_BOOT_QUEUED] =
+        BOOT "WHERE b.machine = " MACHINE_OF_MAC " AND b.state = 'queued' AND b.origin = 'queue' ORDER BY b.id LIMIT 1",
     [SQL_BOOT_WAIT] =
         BOOT "WHERE b.machine = ? AND b.state IN ('leased', 'running', 'committing') "
         "  AND (b.state = 'committing' OR EXISTS (SELECT 1 FROM boot_image i WHERE i.boot = b.id AND i.keep)) "
@@ -260,6 +268,10 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BOOTS_JSON] =
         "SELECT json_group_array(made_json(json)) FROM "
         "(SELECT json FROM boot_json WHERE id IN " NEWEST_BOOTS " ORDER BY id DESC)",
+    /* ?1: a JSON array of ids. */
+    [SQL_BOOTS_OF_JSON] =
+        "SELECT json_group_array(made_json(json)) FROM "
+        "(SELECT json FROM boot_json WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id)",
     [SQL_BOOT_JSON] = JSON_ONE("boot_json", "id"),
     [SQL_COUNTERS_CLEAR] = "DELETE FROM counter",
     [SQL_COUNTERS_ADD] = "INSERT OR REPLACE INTO counter (boot, bytes_read, bytes_written, overlay) VALUES (?, ?, ?, ?)",
@@ -279,9 +291,9 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_SETUP_IMAGE_ROWS] =
         "SELECT IMAGE, OWNER, KIND, PLACE, VERSION, FOLLOWS, \"UPDATE\", UUID FROM setup_image_row "
         "WHERE SETUP = ? AND IMAGE = ?",
-    [SQL_BOOTS_ROWS] =
-        "SELECT BOOT, MACHINE, SETUP, STATE, \"UPDATE\", VERSIONS, QUEUED, STARTED, ENDED, RESULT FROM boot_row "
+    [SQL_BOOTS_ROWS] = BOOT_COLUMNS
         "WHERE BOOT IN " NEWEST_BOOTS " ORDER BY BOOT DESC",
+    [SQL_BOOTS_OF_ROWS] = BOOT_COLUMNS "WHERE BOOT IN (SELECT value FROM json_each(?1)) ORDER BY BOOT",
     [SQL_BOOT_ROWS] = "SELECT * FROM boot_row WHERE BOOT = ?",
     [SQL_STATUS_ROWS] = "SELECT * FROM status_row ORDER BY 1",
 };

@@ -90,6 +90,10 @@ FROM machine m LEFT JOIN boot b ON b.id =
      ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'leased' THEN 1 WHEN 'committing' THEN 2 ELSE 3 END,
               origin = 'default', id LIMIT 1);
 
+-- How many boots somebody queued for it.
+CREATE TEMP VIEW machine_queue (machine, queued) AS
+SELECT mac, (SELECT count(*) FROM boot WHERE machine = mac AND state = 'queued' AND origin = 'queue') FROM machine;
+
 -- The addresses of a machine: assigned ones, and live leases. (UNION would make all machines' for each of them.)
 CREATE TEMP VIEW machine_address (machine, address) AS
 SELECT mm.machine, a.address FROM address a JOIN machine_mac mm ON mm.mac = a.mac
@@ -112,7 +116,8 @@ SELECT m.mac, m.name,
         'DefaultSetupUUID', m.default_setup,
         'Addresses', (SELECT json_group_array(ip_text(address)) FROM
             (SELECT address FROM machine_address WHERE machine = m.mac ORDER BY address)),
-        'State', s.state)
+        'State', s.state,
+        'Queued', (SELECT queued FROM machine_queue WHERE machine = m.mac))
 FROM machine m JOIN machine_state s ON s.mac = m.mac;
 
 -- What a boot has: frozen by its lease; before that what its setup means now, Version null where there is none. Both halves
@@ -164,7 +169,7 @@ SELECT m.name,
              FROM boot_disk WHERE boot = b.id ORDER BY position)),
         'Addresses', (SELECT json_group_array(ip_text(address)) FROM
             (SELECT address FROM machine_address WHERE machine = m.mac ORDER BY address)),
-        'Queued', (SELECT count(*) FROM boot WHERE machine = m.mac AND state = 'queued'),
+        'Queued', (SELECT queued FROM machine_queue WHERE machine = m.mac),
         'Interrupted', (SELECT json_group_array(id) FROM
             (SELECT id FROM boot WHERE machine = m.mac AND state = 'interrupted' ORDER BY id)),
         'StartedAt', b.started,
@@ -201,7 +206,7 @@ SELECT m.name AS MACHINE, m.mac AS MAC,
     (SELECT owner || '/' || name FROM setup WHERE uuid = m.default_setup) AS "DEFAULT SETUP",
     (SELECT group_concat(ip_text(address), ' ') FROM (SELECT address FROM machine_address WHERE machine = m.mac
                                                       ORDER BY address)) AS ADDRESS,
-    s.state AS STATE, s.boot AS BOOT
+    s.state AS STATE, s.boot AS BOOT, (SELECT queued FROM machine_queue WHERE machine = m.mac) AS QUEUED
 FROM machine m JOIN machine_state s ON s.mac = m.mac;
 
 CREATE TEMP VIEW image_row AS
@@ -257,6 +262,7 @@ SELECT m.name AS MACHINE, m.mac AS MAC, s.state AS STATE, s.boot AS BOOT, b.setu
     (SELECT group_concat(ip_text(address), ' ') FROM (SELECT address FROM machine_address WHERE machine = m.mac
                                                       ORDER BY address)) AS ADDRESS,
     datetime(coalesce(b.started, b.leased), 'unixepoch', 'localtime') AS SINCE,
+    (SELECT queued FROM machine_queue WHERE machine = m.mac) AS QUEUED,
     (SELECT group_concat(id, ' ') FROM (SELECT id FROM boot WHERE machine = m.mac AND state = 'interrupted'
                                         ORDER BY id)) AS INTERRUPTED,
     size_text(n.bytes_read) AS READ, size_text(n.bytes_written) AS WRITTEN, size_text(n.overlay) AS OVERLAY

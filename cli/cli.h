@@ -165,6 +165,8 @@ extern const struct command init_commands[], config_commands[], serve_commands[]
 /* Those that stand in another file than the table of their noun. */
 int run_image_import(struct cli *c, struct err *e); /* import.c */
 int run_boot_end(struct cli *c, struct err *e);     /* end.c */
+int run_boot_commit(struct cli *c, struct err *e);
+int run_boot_discard(struct cli *c, struct err *e);
 extern const struct option image_import_options[], boot_end_options[];
 
 #endif

@@ -108,24 +108,45 @@ static int print_versions(struct cli *c, const struct boot *b, struct err *e)
     return print_text(strbuf_text(&out), e);
 }
 
-int run_boot_end(struct cli *c, struct err *e)
+struct ending {
+    enum request_kind kind;
+    enum publish_mode mode;
+};
+static const struct ending as_it_is = {REQUEST_END, PUBLISH_AUTO};
+static const struct ending commit = {REQUEST_COMMIT, PUBLISH_COMMIT};
+static const struct ending discard = {REQUEST_DISCARD, PUBLISH_DISCARD};
+
+static int end_and_print(struct cli *c, const struct ending *how, struct err *e)
 {
-    bool commit = cli_option(c, "commit"), discard = cli_option(c, "discard");
     struct boot b, ended;
-    if (commit && discard)
-        return err_set(e, ERR_USAGE, "--commit or --discard, not both");
     if (cli_find_boot(c, c->words[0], &b, e) < 0)
         return -1;
     if (b.state == BOOT_QUEUED)
         return err_set(e, ERR_STATE, "boot %" PRId64 " is still queued; try: labboot boot cancel %" PRId64,
                        b.id, b.id);
-    enum request_kind kind = commit ? REQUEST_COMMIT : discard ? REQUEST_DISCARD : REQUEST_END;
-    enum publish_mode mode = commit ? PUBLISH_COMMIT : discard ? PUBLISH_DISCARD : PUBLISH_AUTO;
-    int r = end_boot(c, &b, kind, mode, &ended, e);
+    int r = end_boot(c, &b, how->kind, how->mode, &ended, e);
     cli_render(c); /* a boot that is interrupted has ended too */
     if (r < 0)
         return -1;
     if (ended.state == BOOT_BRANCHED)
         cli_warn(c, "another version was published meanwhile: this one is a branch, and not the latest");
     return print_versions(c, &ended, e);
+}
+
+int run_boot_end(struct cli *c, struct err *e)
+{
+    bool keep = cli_option(c, "commit"), drop = cli_option(c, "discard");
+    if (keep && drop)
+        return err_set(e, ERR_USAGE, "--commit or --discard, not both");
+    return end_and_print(c, keep ? &commit : drop ? &discard : &as_it_is, e);
+}
+
+int run_boot_commit(struct cli *c, struct err *e)
+{
+    return end_and_print(c, &commit, e);
+}
+
+int run_boot_discard(struct cli *c, struct err *e)
+{
+    return end_and_print(c, &discard, e);
 }

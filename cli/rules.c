@@ -62,20 +62,23 @@ int rules_check_setup(struct cli *c, enum right right, const struct setup *setup
 }
 
 /* A boot is its setup's owner's; one whose setup is gone is nobody's. */
-static int check_boot(struct cli *c, struct err *e)
+int rules_check_boot(struct cli *c, const struct boot *boot, struct err *e)
 {
-    struct boot b;
     struct setup setup;
     char object[40];
-    if (cli_find_boot(c, c->words[0], &b, e) < 0)
-        return -1;
-    snprintf(object, sizeof object, "boot %lld", (long long)b.id);
-    if (setup_by_uuid(c->catalog, &b.setup, &setup, e) < 0) {
+    snprintf(object, sizeof object, "boot %lld", (long long)boot->id);
+    if (setup_by_uuid(c->catalog, &boot->setup, &setup, e) < 0) {
         if (e->code != ERR_NOT_FOUND)
             return -1;
         return check(c, RIGHT_BOOT_CHANGE, object, NULL, false, e);
     }
     return check(c, RIGHT_BOOT_CHANGE, object, setup.owner, false, e);
+}
+
+static int check_boot_word(struct cli *c, struct err *e)
+{
+    struct boot b;
+    return cli_find_boot(c, c->words[0], &b, e) < 0 ? -1 : rules_check_boot(c, &b, e);
 }
 
 /* IMAGE[@VERSION]: whether the version exists is for the command to say. */
@@ -115,7 +118,7 @@ int rules_check_command(struct cli *c, struct err *e)
             return -1;
         return rules_check_setup(c, RIGHT_SETUP_CHANGE, &setup, e);
     case RIGHT_BOOT_CHANGE:
-        return check_boot(c, e);
+        return check_boot_word(c, e);
     default:
         return 0;
     }

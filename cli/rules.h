@@ -31,6 +31,8 @@ int rules_check_command(struct cli *c, struct err *e) must_check;
 /* Of one object. ERR_DENIED names the role that would do. */
 int rules_check_image(struct cli *c, enum right right, const struct image *image, struct err *e) must_check;
 int rules_check_setup(struct cli *c, enum right right, const struct setup *setup, struct err *e) must_check;
+/* The right RIGHT_BOOT_CHANGE. */
+int rules_check_boot(struct cli *c, const struct boot *boot, struct err *e) must_check;
 /* An update of a setup writes into its images: RIGHT_IMAGE_CHANGE for each that such a boot would keep. */
 int rules_check_update(struct cli *c, const struct setup *setup, struct err *e) must_check;
 

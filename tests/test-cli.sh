@@ -227,9 +227,10 @@ refused 4 "boot $boot is still queued; try: labboot boot cancel $boot" boot end 
 refused 3 ".*" boot end lab1
 refused 3 "there is no boot '999'" boot show 999
 refused 3 ".*" boot queue lab1 nothing
+refused 2 "it needs MACHINE... SETUP; try: --all" boot queue lab
+refused 2 "--all takes SETUP alone" boot queue lab1 lab --all
 refused 3 ".*" boot queue lab9 lab
 refused 4 ".*" boot queue 52:54:00:00:00:09 lab
-refused 3 "machine .* has no running or ended boot" boot cancel lab1
 refused 2 "--commit or --discard, not both" boot end "$boot" --commit --discard
 expect_match 'MACHINE +MAC' "$(timeout 1 "$labboot" status --watch || true)" "status --watch"
 

@@ -166,6 +166,8 @@ boot show      | BOOT                             | user      | user      | -   
 boot next      | lab1                             | -         | user      | -         | 0
 boot cancel    | BOOT                             | user      | moderator | -         | 0
 boot end       | BOOT                             | user      | moderator | -         | 4
+boot commit    | BOOT                             | user      | moderator | -         | 4
+boot discard   | BOOT                             | user      | moderator | -         | 4
 END
 }
 

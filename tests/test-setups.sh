@@ -104,7 +104,7 @@ refused 4 "version $first of image debian is damaged" setup peg desk "debian@$fi
 refused 4 ".*is damaged" setup create broken --image "debian@$first"
 
 say "a running boot keeps what it has, a queued one gets what the setup means then"
-start_serve
+start_serve --verbose
 boot=$(lb boot queue lab-1 desk)
 next=$(lb boot queue lab-1 desk)
 PATH=/usr/bin:$PATH nbdsh -u "$(nbd_uri 52:54:00:00:00:01)" -c 'h.pread(512, 0)' -c 'h.pwrite(b"x" * 512, 0)' > /dev/null

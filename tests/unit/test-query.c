@@ -206,7 +206,7 @@ static void boots_and_machines(void)
                  "LeasedAt,StartedAt,DisconnectedAt,EndedAt,Address,Result,Images,Comment");
     check_fields(boot, "$.Machine",
                  "Name,Architecture,Managed,MacAddress,ImageUUID,MoreMacAddresses,DefaultSetupUUID,"
-                 "Addresses,State");
+                 "Addresses,State,Queued");
     check_at(boot, "$.Machine.MacAddress", "{\"Address\":\"52:54:00:00:00:01\"}");
     check_at(boot, "$.MachineMAC", "\"52:54:00:00:00:01\"");
     check_at(boot, "$.Setup.Name", "\"desk\"");
@@ -245,9 +245,9 @@ static void status_is_a_line_a_machine(void)
     CHECK_OK(query_set_counters(b.c, &counters, 1, &e));
     check_rows(
         &b, QUERY_STATUS, NULL,
-        "MACHINE|MAC|STATE|BOOT|SETUP|UPDATE|VERSIONS|ADDRESS|SINCE|INTERRUPTED|READ|WRITTEN|OVERLAY\n"
-        "machine-525400000001|52:54:00:00:00:01|queued|2|desk|no|lab@1795460000|10.0.0.5|-|1|2K|512|4K\n"
-        "machine-525400000002|52:54:00:00:00:02|idle|-|-|-|-|-|-|-|-|-|-\n");
+        "MACHINE|MAC|STATE|BOOT|SETUP|UPDATE|VERSIONS|ADDRESS|SINCE|QUEUED|INTERRUPTED|READ|WRITTEN|OVERLAY\n"
+        "machine-525400000001|52:54:00:00:00:01|queued|2|desk|no|lab@1795460000|10.0.0.5|-|1|1|2K|512|4K\n"
+        "machine-525400000002|52:54:00:00:00:02|idle|-|-|-|-|-|-|0|-|-|-|-\n");
     CHECK_OK(query_set_counters(b.c, NULL, 0, &e));
     bench_close(&b);
 }
