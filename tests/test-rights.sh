@@ -201,7 +201,7 @@ expect "$commands" "$(table | cut -d'|' -f1 | sed 's/ *$//' | sort -u)" "command
 say "every command, every role, own and others' objects"
 tried=0
 # A server that runs: nobody shall start one here.
-spawn "$tmp/lock.log" flock "$tmp/over/run/server.lock" sleep infinity
+spawn "$tmp/lock.log" flock --no-fork "$tmp/over/run/server.lock" sleep infinity
 within 10 [ -e "$tmp/over/run/server.lock" ]
 chmod 644 "$tmp/over/run/server.lock"
 while IFS='|' read -r command words own other common status; do
