@@ -158,6 +158,13 @@ int boot_head(struct catalog *c, const struct mac *machine, struct boot *ret, st
     return boot_of_machine(c, SQL_BOOT_QUEUED, machine, "queued", ret, e);
 }
 
+int boot_unended(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_UNENDED);
+    put_mac(s, machine);
+    return boot_take(c, s, ret, e);
+}
+
 int boots_in_state(struct catalog *c, enum boot_state state, struct boot **ret, size_t *ret_count,
                    struct err *e)
 {

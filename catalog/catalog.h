@@ -79,8 +79,10 @@ struct machine_new {
     const char *architecture; /* NULL: "x86_64" */
     bool managed;
     const struct uuid *default_setup; /* NULL: none */
+    uint64_t disk_size;               /* of its own disk, bytes, whole MiB; 0: 128 MiB */
+    const char *disk_filesystem;      /* "ext4", "fat32", "raw"; NULL: ext4 */
 };
-/* Existing name or MAC: ERR_STATE. Its script is wanted from then on. */
+/* With the rows of its own disk. Existing name or MAC: ERR_STATE. Its script is wanted from then on. */
 int machine_add(struct catalog *c, const char *actor, const struct machine_new *m, struct err *e) must_check;
 /* By name or any of its MACs in any spelling. ERR_NOT_FOUND (also for a text that is neither: ERR_USAGE). */
 int machine_find(struct catalog *c, const char *text, struct machine *ret, struct err *e) must_check;
@@ -90,6 +92,43 @@ int machines_all(struct catalog *c, struct machine **ret, size_t *ret_count, str
 /* All MACs of a machine, the first one first; *ret is malloc'ed. */
 int machine_macs(struct catalog *c, const struct mac *machine, struct mac **ret, size_t *ret_count,
                  struct err *e) must_check;
+
+/* What machine_set changes; all zero: nothing. */
+struct machine_change {
+    const char *name, *architecture; /* NULL: stays */
+    const bool *managed;             /* NULL: stays */
+    const struct mac *add, *remove;  /* MACs */
+    size_t nadd, nremove;
+    bool change_default;
+    const struct uuid *default_setup; /* with change_default; NULL: none */
+    uint64_t disk_size;               /* bytes, whole MiB; 0: stays */
+    const char *disk_filesystem;      /* NULL: stays */
+};
+/* Where the machine's key is among the MACs that go, the next one becomes its key. ERR_STATE: a name or MAC of another
+ * machine, the last MAC, a smaller disk, and what a boot that runs does not allow: another key, another disk, to be left
+ * alone. The disk's file is for the caller to bring in step before. */
+int machine_set(struct catalog *c, const char *actor, const struct mac *machine,
+                const struct machine_change *change, struct err *e) must_check;
+
+/* What is left to be removed of a machine that is gone: its disk's folder, and the overlays of its boots. */
+struct machine_remains {
+    struct uuid image;
+    int64_t *boots; /* malloc'ed */
+    size_t nboots;
+};
+/* With its boots, addresses, leases and the rows of its disk. ERR_STATE while a boot is leased, running or committing, and
+ * unless `force`, while one is interrupted. */
+int machine_remove(struct catalog *c, const char *actor, const struct mac *machine, bool force,
+                   struct machine_remains *ret, struct err *e) must_check;
+
+/* The machine's own disk. */
+struct machine_disk {
+    struct uuid image;
+    uint64_t size; /* bytes */
+    char filesystem[8];
+};
+int machine_disk_get(struct catalog *c, const struct mac *machine, struct machine_disk *ret,
+                     struct err *e) must_check;
 
 /* ---- addresses --------------------------------------------------------------------------------------------- */
 /* The stable address of every MAC of managed machines that has none gets one from [first, last] (IPv4, v4-mapped),
@@ -317,6 +356,9 @@ int script_next(struct catalog *c, const struct mac *after, struct script_job *r
 int script_done(struct catalog *c, const struct script_job *job, struct err *e) must_check;
 /* An event: why a machine has no boot script. Repeats within a minute are one. */
 int script_failed(struct catalog *c, const struct mac *machine, const char *why, struct err *e) must_check;
+/* A MAC of no machine any more, whose scripts are to be removed. ERR_NOT_FOUND: none. */
+int script_gone_next(struct catalog *c, struct mac *ret, struct err *e) must_check;
+int script_gone_done(struct catalog *c, const struct mac *mac, struct err *e) must_check;
 /* Wants all scripts again (a change of the configuration). */
 int script_want_all(struct catalog *c, struct err *e) must_check;
 /* Records that a machine fetched the waiting script of boot `id` from the address leased to it: a request "reset" for

@@ -57,6 +57,8 @@ int boot_take(struct catalog *c, struct stmt *s, struct boot *ret, struct err *e
 int boot_resolve(struct catalog *c, struct boot *b, struct err *e) must_check;
 /* Images of a queued boot as a token has them. */
 int boot_resolve_token(struct catalog *c, const char *token, struct boot *b, struct err *e) must_check;
+/* 1: *ret is a boot of the machine that has not ended, the one that stands most in the way; 0: none. */
+int boot_unended(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
 /* All its images have versions that are there and not damaged: else ERR_STATE. */
 int boot_check(struct catalog *c, const struct boot *b, struct err *e) must_check;
 /* boot_next without a transaction of its own. */
@@ -65,5 +67,13 @@ int boot_next_row(struct catalog *c, const struct mac *machine, struct boot *ret
 /* ---- machine.c: the columns mac, name, architecture, managed */
 void machine_take(struct stmt *s, struct machine *ret);
 void machine_object(const struct mac *m, char ret[OBJECT_SIZE]); /* "machine 52:54:…" */
+/* ERR_STATE, naming who has it, when a machine has the name or the MAC. */
+int machine_refuse_name(struct catalog *c, const char *name, struct err *e) must_check;
+int machine_refuse_mac(struct catalog *c, const struct mac *mac, struct err *e) must_check;
+int machine_insert_mac(struct catalog *c, const struct mac *mac, const struct mac *machine, int64_t position,
+                       struct err *e) must_check;
+
+/* ---- machine-change.c: the image and its row of a new machine's own disk. */
+int machine_disk_add(struct catalog *c, const struct machine_new *m, struct err *e) must_check;
 
 #endif

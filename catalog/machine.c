@@ -99,29 +99,42 @@ int machine_macs(struct catalog *c, const struct mac *machine, struct mac **ret,
     return 0;
 }
 
-static int refuse_existing(struct catalog *c, const char *name, const struct machine_new *m, struct err *e)
+int machine_refuse_name(struct catalog *c, const char *name, struct err *e)
 {
     struct machine other;
     char mac[MAC_TEXT_SIZE];
     int row = find_by_text(c, SQL_MACHINE_BY_NAME, name, &other, e);
     if (row > 0)
         return err_set(e, ERR_STATE, "a machine '%s' exists already: %s", name, mac_format(&other.mac, mac));
-    for (size_t i = 0; row == 0 && i <= m->nmore; i++) {
-        row = find_by_text(c, SQL_MACHINE_BY_MAC, mac_format(i ? &m->more[i - 1] : &m->mac, mac), &other, e);
-        if (row > 0)
-            return err_set(e, ERR_STATE, "the MAC %s is machine '%s' already", mac, other.name);
-    }
     return row;
 }
 
-static int insert_mac(struct catalog *c, const struct mac *mac, const struct mac *machine, size_t position,
-                      struct err *e)
+int machine_refuse_mac(struct catalog *c, const struct mac *mac, struct err *e)
+{
+    struct machine other;
+    char text[MAC_TEXT_SIZE];
+    int row = find_by_text(c, SQL_MACHINE_BY_MAC, mac_format(mac, text), &other, e);
+    if (row > 0)
+        return err_set(e, ERR_STATE, "the MAC %s is machine '%s' already", text, other.name);
+    return row;
+}
+
+static int refuse_existing(struct catalog *c, const char *name, const struct machine_new *m, struct err *e)
+{
+    int r = machine_refuse_name(c, name, e);
+    for (size_t i = 0; r == 0 && i <= m->nmore; i++)
+        r = machine_refuse_mac(c, i ? &m->more[i - 1] : &m->mac, e);
+    return r;
+}
+
+int machine_insert_mac(struct catalog *c, const struct mac *mac, const struct mac *machine, int64_t position,
+                       struct err *e)
 {
     char text[MAC_TEXT_SIZE];
     cleanup(stmt) struct stmt *s = stmt_use(c, SQL_MACHINE_MAC_ADD);
     put_mac(s, mac);
     put_mac(s, machine);
-    put_int(s, (int64_t)position);
+    put_int(s, position);
     if (stmt_run(s, e) < 0)
         return err_wrap(e, "MAC %s", mac_format(mac, text));
     return 0;
@@ -135,13 +148,13 @@ static int insert(struct catalog *c, const struct machine_new *m, const char *na
     put_text(s, m->architecture ? m->architecture : "x86_64");
     put_int(s, m->managed);
     put_uuid(s, m->default_setup);
-    if (stmt_run(s, e) < 0 || insert_mac(c, &m->mac, &m->mac, 0, e) < 0)
+    if (stmt_run(s, e) < 0)
         return -1;
-    for (size_t i = 0; i < m->nmore; i++) {
-        if (insert_mac(c, &m->more[i], &m->mac, i + 1, e) < 0)
+    for (size_t i = 0; i <= m->nmore; i++) {
+        if (machine_insert_mac(c, i ? &m->more[i - 1] : &m->mac, &m->mac, (int64_t)i, e) < 0)
             return -1;
     }
-    return 0;
+    return machine_disk_add(c, m, e);
 }
 
 static int check_setup(struct catalog *c, const struct uuid *setup, struct err *e)

@@ -126,11 +126,18 @@ CREATE TABLE machine_mac (
     UNIQUE (machine, position)
 ) STRICT;
 
--- The machine's own persistent disk: an image of type machine, written in place, the same at every boot.
+-- The machine's own persistent disk: an image of type machine, written in place, the same at every boot. Its file is
+-- made at its first use, and gone with its row; image.filesystem is what it is made with.
 CREATE TABLE machine_image (
     machine  TEXT PRIMARY KEY REFERENCES machine ON UPDATE CASCADE ON DELETE CASCADE,
     image    TEXT NOT NULL UNIQUE REFERENCES image ON DELETE CASCADE,
-    size_mib INTEGER NOT NULL DEFAULT 128 CHECK (size_mib > 0)
+    size_mib INTEGER NOT NULL DEFAULT 128
+        CONSTRAINT "a machine's disk has at least 1 MiB" CHECK (size_mib > 0)
+) STRICT;
+
+-- MACs of no machine whose boot scripts may still lie in the TFTP tree, until they are removed there.
+CREATE TABLE script_gone (
+    mac TEXT PRIMARY KEY
 ) STRICT;
 
 -- The address that a MAC has for good.
@@ -307,6 +314,29 @@ BEGIN
     UPDATE boot SET setup_name = NEW.name WHERE setup = NEW.uuid AND state = 'queued';
 END;
 
+CREATE TRIGGER machine_left_alone AFTER UPDATE OF managed ON machine
+WHEN OLD.managed AND NOT NEW.managed
+BEGIN
+    INSERT INTO event (at, actor, what, object, detail, machine)
+        SELECT unixepoch(), 'server', 'boot-cancelled', 'boot ' || id, 'its machine is not managed any more', machine
+        FROM boot WHERE machine = NEW.mac AND state = 'queued';
+    UPDATE boot SET state = 'cancelled', ended = unixepoch(), result = 'its machine is not managed any more'
+        WHERE machine = NEW.mac AND state = 'queued';
+END;
+
+-- The boots go with their machine; the trail keeps who lost one.
+CREATE TRIGGER machine_removed BEFORE DELETE ON machine
+BEGIN
+    INSERT INTO event (at, actor, what, object, detail, machine)
+        SELECT unixepoch(), 'server', 'boot-cancelled', 'boot ' || id, 'its machine was removed', machine
+        FROM boot WHERE machine = OLD.mac AND state = 'queued';
+END;
+
+CREATE TRIGGER machine_image_removed AFTER DELETE ON machine_image
+BEGIN
+    DELETE FROM image WHERE uuid = OLD.image;
+END;
+
 CREATE TRIGGER default_setup_changed AFTER UPDATE OF default_setup ON machine
 WHEN OLD.default_setup IS NOT NEW.default_setup
 BEGIN
@@ -345,6 +375,7 @@ END;
 CREATE TRIGGER script_mac_made AFTER INSERT ON machine_mac
 BEGIN
     UPDATE machine SET script_wanted = script_wanted + 1 WHERE mac = NEW.machine;
+    DELETE FROM script_gone WHERE mac = NEW.mac;
 END;
 CREATE TRIGGER script_mac_changed AFTER UPDATE ON machine_mac
 BEGIN
@@ -352,6 +383,7 @@ BEGIN
 END;
 CREATE TRIGGER script_mac_removed AFTER DELETE ON machine_mac
 BEGIN
+    INSERT OR IGNORE INTO script_gone (mac) VALUES (OLD.mac);
     UPDATE machine SET script_wanted = script_wanted + 1 WHERE mac = OLD.machine;
 END;
 CREATE TRIGGER script_address_made AFTER INSERT ON address

@@ -163,6 +163,28 @@ int script_done(struct catalog *c, const struct script_job *job, struct err *e)
     return tx_commit(&tx, e);
 }
 
+int script_gone_next(struct catalog *c, struct mac *ret, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_SCRIPT_GONE);
+    int row = stmt_row(s, e);
+    if (row == 0)
+        return err_set(e, ERR_NOT_FOUND, "no scripts are left of machines that are gone");
+    if (row < 0)
+        return -1;
+    take_mac(s, ret);
+    return 0;
+}
+
+int script_gone_done(struct catalog *c, const struct mac *mac, struct err *e)
+{
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_SCRIPT_GONE_DONE);
+    put_mac(s, mac);
+    return stmt_run(s, e) < 0 ? -1 : tx_commit(&tx, e);
+}
+
 int script_want_all(struct catalog *c, struct err *e)
 {
     struct event ev = {.actor = "server", .what = "scripts-wanted", .object = "all machines"};

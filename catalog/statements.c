@@ -97,6 +97,28 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_MACHINE_MAC_ADD] = "INSERT INTO machine_mac (mac, machine, position) VALUES (?, ?, ?)",
     [SQL_MACHINE_DEFAULT] = "SELECT default_setup FROM machine WHERE mac = ? AND default_setup IS NOT NULL",
 
+    [SQL_MACHINE_SET_NAME] = "UPDATE machine SET name = ? WHERE mac = ?",
+    [SQL_MACHINE_SET_ARCHITECTURE] = "UPDATE machine SET architecture = ? WHERE mac = ?",
+    [SQL_MACHINE_SET_MANAGED] = "UPDATE machine SET managed = ? WHERE mac = ?",
+    [SQL_MACHINE_SET_DEFAULT] = "UPDATE machine SET default_setup = ?1 WHERE mac = ?2 AND default_setup IS NOT ?1",
+    [SQL_MACHINE_SET_KEY] = "UPDATE machine SET mac = ? WHERE mac = ?",
+    [SQL_MACHINE_MAC_LAST] = "SELECT max(position) FROM machine_mac WHERE machine = ?",
+    [SQL_MACHINE_MAC_NEXT] = "SELECT mac FROM machine_mac WHERE machine = ?1 AND mac <> ?1 ORDER BY position LIMIT 1",
+    [SQL_MACHINE_MAC_FIRST] = "UPDATE machine_mac SET position = 0 WHERE mac = ?",
+    [SQL_MACHINE_MAC_REMOVE] = "DELETE FROM machine_mac WHERE machine = ? AND mac = ?",
+    [SQL_MACHINE_REMOVE] = "DELETE FROM machine WHERE mac = ?",
+    [SQL_MACHINE_LEASES_REMOVE] = "DELETE FROM lease WHERE mac IN (SELECT mac FROM machine_mac WHERE machine = ?)",
+    [SQL_MACHINE_BOOTS] = "SELECT id FROM boot WHERE machine = ?",
+    [SQL_MACHINE_DISK_IMAGE_ADD] =
+        "INSERT INTO image (uuid, name, type, compression, file_type, filesystem) VALUES (?, ?, 'machine', 'none', 'raw', ?)",
+    [SQL_MACHINE_DISK_ADD] = "INSERT INTO machine_image (machine, image, size_mib) VALUES (?, ?, ?)",
+    [SQL_MACHINE_DISK] =
+        "SELECT i.uuid, d.size_mib, i.filesystem FROM machine_image d JOIN image i ON i.uuid = d.image "
+        "WHERE d.machine = " MACHINE_OF_MAC,
+    [SQL_MACHINE_DISK_SIZE] = "UPDATE machine_image SET size_mib = ? WHERE machine = ?",
+    [SQL_MACHINE_DISK_FILESYSTEM] =
+        "UPDATE image SET filesystem = ? WHERE uuid = (SELECT image FROM machine_image WHERE machine = ?)",
+
     /* ---- addresses */
     [SQL_ADDRESS_MISSING] =
         "SELECT mm.mac, mm.rowid FROM machine_mac mm JOIN machine m ON m.mac = mm.machine "
@@ -125,11 +147,11 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_LEASE_REMOVE] = "DELETE FROM lease WHERE mac = ? AND address = ?",
 
     /* ---- images and versions */
-    [SQL_IMAGE_NAMED_BY_UUID] = "SELECT uuid, name, owner FROM image WHERE uuid = ?",
+    [SQL_IMAGE_NAMED_BY_UUID] = IMAGE_NAMED "uuid = ?",
     [SQL_IMAGE_NAMED_BY_OWNER] = IMAGE_NAMED "owner = ? AND name = ?",
     [SQL_IMAGE_NAMED_BY_NAME] = IMAGE_NAMED "name = ? ORDER BY owner",
     [SQL_IMAGE] = IMAGE "WHERE uuid = ?",
-    [SQL_IMAGES] = IMAGE "ORDER BY owner, name",
+    [SQL_IMAGES] = IMAGE "WHERE type <> 'machine' ORDER BY owner, name",
     [SQL_IMAGE_ADD] =
         "INSERT INTO image (uuid, name, owner, type, compression, file_type, filesystem) VALUES (?, ?, ?, ?, ?, ?, ?)",
     [SQL_IMAGE_HEAD_SET] = "UPDATE image SET head = ? WHERE uuid = ?",
@@ -179,6 +201,10 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BOOT_LAST] =
         BOOT "WHERE b.machine = " MACHINE_OF_MAC " AND b.state NOT IN ('queued', 'cancelled') "
         "ORDER BY b.state IN ('leased', 'running') DESC, b.ended DESC, b.id DESC LIMIT 1",
+    /* The one that stands most in the way first. */
+    [SQL_BOOT_UNENDED] =
+        BOOT "WHERE b.machine = ? AND b.state IN ('leased', 'running', 'committing', 'interrupted') "
+        "ORDER BY b.state = 'interrupted', b.state = 'committing', b.id LIMIT 1",
     [SQL_BOOT_HEAD] =
         BOOT "WHERE b.machine = ? AND b.state = 'queued' ORDER BY b.origin = 'default', b.id LIMIT 1",
     [SQL_BOOT_QUEUED] =
@@ -229,6 +255,8 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_SCRIPT_GENERATION] = "SELECT script_wanted FROM machine WHERE mac = ?",
     [SQL_SCRIPT_DONE] = "UPDATE machine SET script_done = max(script_done, ?) WHERE mac = ?",
     [SQL_SCRIPT_WANT_ALL] = "UPDATE machine SET script_wanted = script_wanted + 1",
+    [SQL_SCRIPT_GONE] = "SELECT mac FROM script_gone LIMIT 1",
+    [SQL_SCRIPT_GONE_DONE] = "DELETE FROM script_gone WHERE mac = ?",
 
     /* ---- requests */
     [SQL_REQUEST_ADD] = "INSERT INTO request (kind, boot, actor, asked) VALUES (?, ?, ?, now())",
@@ -258,7 +286,7 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_USERS_JSON] = JSON_LIST("user_json", "username"),
     [SQL_MACHINES_JSON] = JSON_LIST("machine_json", "name"),
     [SQL_MACHINE_JSON] = JSON_ONE("machine_json", "mac"),
-    [SQL_IMAGES_JSON] = JSON_LIST("image_json", "name, owner"),
+    [SQL_IMAGES_JSON] = JSON_LIST("image_json WHERE owner IS NOT NULL", "name, owner"),
     [SQL_IMAGE_JSON] = JSON_ONE("image_json", "uuid"),
     [SQL_VERSIONS_JSON] =
         "SELECT json_group_array(made_json(json)) FROM (SELECT json FROM version_json WHERE image = ? ORDER BY number DESC)",
@@ -275,13 +303,15 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BOOT_JSON] = JSON_ONE("boot_json", "id"),
     [SQL_COUNTERS_CLEAR] = "DELETE FROM counter",
     [SQL_COUNTERS_ADD] = "INSERT OR REPLACE INTO counter (boot, bytes_read, bytes_written, overlay) VALUES (?, ?, ?, ?)",
+    [SQL_DISKS] = "SELECT image FROM machine_image",
+    [SQL_DISK_USE_SET] = "INSERT OR REPLACE INTO disk_use (image, bytes) VALUES (?, ?)",
     [SQL_STATUS_JSON] = JSON_LIST("status_json", "name"),
 
     /* ---- and for people */
     [SQL_USERS_ROWS] = "SELECT * FROM user_row ORDER BY 1",
     [SQL_MACHINES_ROWS] = "SELECT * FROM machine_row ORDER BY 1",
     [SQL_MACHINE_ROWS] = "SELECT * FROM machine_row WHERE MAC = ?",
-    [SQL_IMAGES_ROWS] = "SELECT * FROM image_row ORDER BY 1, 2",
+    [SQL_IMAGES_ROWS] = "SELECT * FROM image_row WHERE OWNER <> '' ORDER BY 1, 2",
     [SQL_IMAGE_ROWS] = "SELECT * FROM image_row WHERE UUID = ?",
     [SQL_VERSIONS_ROWS] = 
         "SELECT VERSION, TIME, STATE, PARENT, SIZE, STORED, KERNEL, BOOT, MACHINE, \"PEGGED BY\", \"USED BY\", COMMENT "

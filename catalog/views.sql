@@ -12,6 +12,12 @@ CREATE TEMP TABLE counter (
     overlay INTEGER NOT NULL
 ) STRICT;
 
+-- What the files of machines' own disks take (query_set_disks), in bytes.
+CREATE TEMP TABLE disk_use (
+    image TEXT PRIMARY KEY,
+    bytes INTEGER NOT NULL
+) STRICT;
+
 -- ---- JSON -------------------------------------------------------------------------------------------------------
 CREATE TEMP VIEW user_json (username, json) AS
 SELECT username, json_object('Username', username, 'Name', name, 'Email', email, 'Role', role) FROM user;
@@ -103,6 +109,12 @@ WHERE (l.expires = 0 OR l.expires > now())
     AND NOT EXISTS (SELECT 1 FROM address a JOIN machine_mac am ON am.mac = a.mac
                     WHERE a.address = l.address AND am.machine = mm.machine);
 
+-- A machine's own disk, as MachineImageModel has it: an image, with a size in MiB. AllocatedBytes is what its file takes on
+-- the server: 0 before its first use, null where nobody looked (query_set_disks).
+CREATE TEMP VIEW machine_disk (machine, image, size_mib, filesystem, allocated) AS
+SELECT d.machine, d.image, d.size_mib, i.filesystem, (SELECT bytes FROM disk_use WHERE image = d.image)
+FROM machine_image d JOIN image i ON i.uuid = d.image;
+
 CREATE TEMP VIEW machine_json (mac, name, json) AS
 SELECT m.mac, m.name,
     json_object('Name', m.name,
@@ -117,7 +129,10 @@ SELECT m.mac, m.name,
         'Addresses', (SELECT json_group_array(ip_text(address)) FROM
             (SELECT address FROM machine_address WHERE machine = m.mac ORDER BY address)),
         'State', s.state,
-        'Queued', (SELECT queued FROM machine_queue WHERE machine = m.mac))
+        'Queued', (SELECT queued FROM machine_queue WHERE machine = m.mac),
+        'MachineImage', (SELECT json_object('UUID', image, 'Type', 'machine', 'ImageFileType', 'raw',
+                             'Filesystem', filesystem, 'Size', size_mib, 'AllocatedBytes', allocated)
+                         FROM machine_disk WHERE machine = m.mac))
 FROM machine m JOIN machine_state s ON s.mac = m.mac;
 
 -- What a boot has: frozen by its lease; before that what its setup means now, Version null where there is none. Both halves
@@ -206,7 +221,9 @@ SELECT m.name AS MACHINE, m.mac AS MAC,
     (SELECT owner || '/' || name FROM setup WHERE uuid = m.default_setup) AS "DEFAULT SETUP",
     (SELECT group_concat(ip_text(address), ' ') FROM (SELECT address FROM machine_address WHERE machine = m.mac
                                                       ORDER BY address)) AS ADDRESS,
-    s.state AS STATE, s.boot AS BOOT, (SELECT queued FROM machine_queue WHERE machine = m.mac) AS QUEUED
+    s.state AS STATE, s.boot AS BOOT, (SELECT queued FROM machine_queue WHERE machine = m.mac) AS QUEUED,
+    (SELECT size_text(size_mib * 1048576) || ' ' || filesystem || coalesce(', ' || size_text(allocated) || ' used', '')
+     FROM machine_disk WHERE machine = m.mac) AS DISK
 FROM machine m JOIN machine_state s ON s.mac = m.mac;
 
 CREATE TEMP VIEW image_row AS

@@ -3,6 +3,8 @@
  * first request. Everything here holds the server's `binding`. */
 #include "nbd-plugin/claim.h"
 
+#include "lib/store/machine-image.h"
+
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -37,15 +39,38 @@ static void join(struct handle *h, struct session *s)
     h->session = s;
 }
 
+/* What the client is told: the disk's file may have been grown beyond its row, and may not be there yet. */
+static int own_disk_size(const struct handle *h, uint64_t *ret, struct err *e)
+{
+    struct machine_disk own;
+    uint64_t allocated;
+    if (guarded(&h->server->guard, machine_disk_get, &h->machine.mac, &own, e) < 0)
+        return -1;
+    if (machine_image_size(store_images_dir(h->server->store), &own.image, ret, &allocated, e) == 0)
+        return 0;
+    if (e->code != ERR_NOT_FOUND)
+        return -1;
+    *ret = own.size;
+    return 0;
+}
+
+static int size_in_session(const struct handle *h, const struct session *s, size_t disk, uint64_t *ret,
+                           struct err *e)
+{
+    if (disk == OWN_DISK)
+        return own_disk_size(h, ret, e);
+    *ret = view_footer(s->disks[disk].base)->virtual_size;
+    return 0;
+}
+
 static int join_running(struct handle *h, const struct boot *b, struct err *e)
 {
     struct session *s;
     size_t disk;
     if (session_find_disk(b, h->name.image, &disk, e) < 0 || server_session(h->server, b, &s, e) < 0 ||
-        refuse_second_claimant(h, s, e) < 0)
+        refuse_second_claimant(h, s, e) < 0 || size_in_session(h, s, disk, &h->size, e) < 0)
         return -1;
     h->disk = disk;
-    h->size = view_footer(s->disks[disk].base)->virtual_size;
     h->read_only |= h->admin && s->machine_connections > 0; /* so that the client is told at once */
     join(h, s);
     return 0;
@@ -55,10 +80,13 @@ static int join_running(struct handle *h, const struct boot *b, struct err *e)
 static int look_at_next(struct handle *h, const struct boot *b, struct err *e)
 {
     size_t disk;
-    if (session_find_disk(b, h->name.image, &disk, e) < 0 ||
-        view_open(h->server->store, &b->images[disk].image, b->images[disk].version, &h->view, e) < 0)
+    if (session_find_disk(b, h->name.image, &disk, e) < 0)
         return -1;
     h->disk = disk;
+    if (disk == OWN_DISK)
+        return own_disk_size(h, &h->size, e);
+    if (view_open(h->server->store, &b->images[disk].image, b->images[disk].version, &h->view, e) < 0)
+        return -1;
     h->size = view_footer(h->view)->virtual_size;
     return 0;
 }
@@ -171,7 +199,7 @@ static int join_leased(struct handle *h, const struct boot *b, struct err *e)
     claim_close(h);
     return err_set_sys(e, ERR_STATE, ESHUTDOWN,
                        "image %s of boot %" PRId64 " has changed its size; try: connect again",
-                       b->images[h->disk].name, b->id);
+                       h->disk == OWN_DISK ? "machine" : b->images[h->disk].name, b->id);
 }
 
 static int lease(struct handle *h, struct err *e)

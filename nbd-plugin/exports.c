@@ -29,7 +29,10 @@ static int list_boot(const struct list *l, const struct boot *b, struct err *e)
         if ((i == 0 && add(l, mac, description, e) < 0) || add(l, name, description, e) < 0)
             return -1;
     }
-    return 0;
+    snprintf(name, sizeof name, "%s/machine", mac);
+    snprintf(description, sizeof description, "machine %s, boot %" PRId64 ": its own disk", b->machine_name,
+             b->id);
+    return add(l, name, description, e);
 }
 
 /* The exports of what runs, or of what would run. A machine without either has none. */

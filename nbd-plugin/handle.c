@@ -42,9 +42,15 @@ static int find_machine(struct handle *h, struct err *e)
 static void describe_boot(struct handle *h, const struct boot *b)
 {
     const struct boot_image *image = &b->images[h->disk];
-    snprintf(h->description, sizeof h->description, "machine %s, boot %" PRId64 " (%s%s): %s@%" PRIu64,
-             h->machine.name, b->id, h->session ? "running" : "queued", b->update ? ", update" : "",
-             image->name, image->version);
+    int n = snprintf(h->description, sizeof h->description,
+                     "machine %s, boot %" PRId64 " (%s%s): ", h->machine.name, b->id,
+                     h->session ? "running" : "queued", b->update ? ", update" : "");
+    char *rest = h->description + n;
+    size_t left = sizeof h->description - (size_t)n;
+    if (h->disk == OWN_DISK)
+        snprintf(rest, left, "its own disk");
+    else
+        snprintf(rest, left, "%s@%" PRIu64, image->name, image->version);
 }
 
 static int open_boot(struct handle *h, struct err *e)

@@ -152,7 +152,9 @@ int server_session(struct server *s, const struct boot *b, struct session **ret,
     struct session *session = server_find_session(s, b->id);
     if (!session) {
         const struct session_events events = {.started = on_started, .damaged = on_damaged, .ctx = s};
-        if (session_new(s->store, &s->live, b, &events, &session, e) < 0)
+        struct machine_disk own;
+        if (guarded(&s->guard, machine_disk_get, &b->machine, &own, e) < 0 ||
+            session_new(s->store, &s->live, b, &own, &events, &session, e) < 0)
             return -1;
         session->disconnected = b->disconnected ? b->disconnected : time(NULL);
         session->next = s->sessions;
@@ -363,14 +365,8 @@ void server_stop(struct server *s)
         counters_remove(server_conf(s));
     jobs_stop(s->jobs); /* requests that still run may add to it */
     pthread_mutex_lock(&s->binding);
-    for (struct session *session = s->sessions; session; session = session->next) {
-        for (size_t n = 0; n < session->ndisks; n++) {
-            struct err e;
-            struct overlay *o = session->disks[n].overlay;
-            if (o && overlay_flush(o, &e) < 0)
-                log_error("boot %" PRId64 ": %s", session->boot.id, e.msg);
-        }
-    }
+    for (struct session *session = s->sessions; session; session = session->next)
+        session_sync(session);
     pthread_mutex_unlock(&s->binding);
 }
 

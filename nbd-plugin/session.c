@@ -3,6 +3,8 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/fsutil.h"
+#include "lib/base/log.h"
+#include "lib/store/machine-image.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -54,13 +56,17 @@ static bool has_overlays(const struct session *s)
 }
 
 int session_new(struct store *store, const struct live *live, const struct boot *boot,
-                const struct session_events *events, struct session **ret, struct err *e)
+                const struct machine_disk *own, const struct session_events *events, struct session **ret,
+                struct err *e)
 {
     struct session *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(e, ERR_FAILED, "out of memory");
     s->boot = *boot;
     s->live = live;
+    s->store = store;
+    s->own = *own;
+    pthread_mutex_init(&s->own_open, NULL);
     s->events = *events;
     s->refs = 1;
     s->running = boot->state == BOOT_RUNNING || has_overlays(s);
@@ -90,6 +96,8 @@ void session_free(struct session *s)
         free(d->dir);
         pthread_mutex_destroy(&d->create);
     }
+    raw_disk_close(s->raw);
+    pthread_mutex_destroy(&s->own_open);
     pthread_rwlock_destroy(&s->fence);
     free(s);
 }
@@ -153,10 +161,18 @@ void session_renew_limits(struct session *s)
             overlay_set_limits(d->overlay, limits_of(s));
         pthread_mutex_unlock(&d->create);
     }
+    pthread_mutex_lock(&s->own_open);
+    if (s->raw)
+        raw_disk_set_reserve(s->raw, live_conf(s->live)->store.reserve);
+    pthread_mutex_unlock(&s->own_open);
 }
 
 int session_find_disk(const struct boot *b, const char *image, size_t *ret, struct err *e)
 {
+    if (strcmp(image, "machine") == 0) {
+        *ret = OWN_DISK;
+        return 0;
+    }
     for (size_t n = 0; n < b->nimages; n++) {
         if (!*image || strcmp(b->images[n].name, image) == 0) {
             *ret = n;
@@ -185,6 +201,16 @@ void session_overlays(struct session *s, struct overlay *ret[SETUP_IMAGES_MAX])
 {
     for (size_t n = 0; n < s->ndisks; n++)
         ret[n] = s->disks[n].overlay;
+}
+
+void session_sync(struct session *s)
+{
+    struct err e;
+    for (size_t n = 0; n < s->ndisks; n++)
+        if (s->disks[n].overlay && overlay_flush(s->disks[n].overlay, &e) < 0)
+            log_error("boot %" PRId64 ": %s", s->boot.id, e.msg);
+    if (s->raw && raw_disk_flush(s->raw, &e) < 0)
+        log_error("boot %" PRId64 ": the machine's own disk: %s", s->boot.id, e.msg);
 }
 
 /* Every request stands between enter and leave. */
@@ -225,11 +251,65 @@ static int disk_pread(struct disk *d, void *buf, size_t count, uint64_t offset, 
     return overlay_pread(o, &base, buf, count, offset, e);
 }
 
+/* The machine's own disk, made at its first use. Within a request. */
+static int own_disk(struct session *s, struct raw_disk **ret, struct err *e)
+{
+    struct raw_disk *raw = atomic_load_explicit(&s->raw, memory_order_acquire);
+    int r = 0;
+    if (!raw) {
+        pthread_mutex_lock(&s->own_open);
+        raw = s->raw;
+        if (!raw && (r = machine_image_open(s->store, &s->own.image, s->own.size, s->own.filesystem,
+                                            live_conf(s->live)->store.reserve, &raw, e)) == 0)
+            atomic_store_explicit(&s->raw, raw, memory_order_release);
+        pthread_mutex_unlock(&s->own_open);
+    }
+    if (r < 0)
+        return err_wrap(e, "machine %s", s->boot.machine_name);
+    *ret = raw;
+    return 0;
+}
+
+static int own_pread(struct session *s, void *buf, size_t count, uint64_t offset, struct err *e)
+{
+    struct raw_disk *raw;
+    return own_disk(s, &raw, e) < 0 ? -1 : raw_disk_pread(raw, buf, count, offset, e);
+}
+
+/* buf NULL: zeroes. */
+static int own_write(struct session *s, const void *buf, uint64_t count, uint64_t offset, bool fua,
+                     struct err *e)
+{
+    struct raw_disk *raw;
+    if (enter(s, FENCE_WRITES, e) < 0)
+        return -1;
+    note_io(s, 0, count);
+    int r = own_disk(s, &raw, e);
+    if (r == 0)
+        r = buf ? raw_disk_pwrite(raw, buf, count, offset, e) : raw_disk_zero(raw, count, offset, e);
+    return leave(s, r == 0 && fua ? raw_disk_flush(raw, e) : r);
+}
+
+static int own_flush(struct session *s, struct err *e)
+{
+    struct raw_disk *raw = s->raw;
+    return raw && s->fenced == FENCE_NONE ? raw_disk_flush(raw, e) : 0;
+}
+
+static int own_extent(struct session *s, uint64_t count, uint64_t offset, uint64_t *ret_length,
+                      bool *ret_zero, struct err *e)
+{
+    struct raw_disk *raw;
+    return own_disk(s, &raw, e) < 0 ? -1 : raw_disk_extent(raw, count, offset, ret_length, ret_zero, e);
+}
+
 int session_pread(struct session *s, size_t disk, void *buf, size_t count, uint64_t offset, struct err *e)
 {
     if (enter(s, FENCE_ALL, e) < 0)
         return -1;
     note_io(s, count, 0);
+    if (disk == OWN_DISK)
+        return leave(s, own_pread(s, buf, count, offset, e));
     return leave(s, disk_pread(&s->disks[disk], buf, count, offset, e));
 }
 
@@ -288,6 +368,8 @@ static int end_write(struct session *s, struct overlay *o, bool fua, int result,
 int session_pwrite(struct session *s, size_t disk, const void *buf, size_t count, uint64_t offset, bool fua,
                    struct err *e)
 {
+    if (disk == OWN_DISK)
+        return own_write(s, buf, count, offset, fua, e);
     struct disk *d = &s->disks[disk];
     struct reader base = base_reader(d);
     struct overlay *o;
@@ -298,6 +380,8 @@ int session_pwrite(struct session *s, size_t disk, const void *buf, size_t count
 
 int session_zero(struct session *s, size_t disk, uint64_t count, uint64_t offset, bool fua, struct err *e)
 {
+    if (disk == OWN_DISK)
+        return own_write(s, NULL, count, offset, fua, e);
     struct disk *d = &s->disks[disk];
     struct reader base = base_reader(d);
     struct overlay *o;
@@ -310,6 +394,8 @@ int session_flush(struct session *s, size_t disk, struct err *e)
 {
     if (enter(s, FENCE_ALL, e) < 0)
         return -1;
+    if (disk == OWN_DISK)
+        return leave(s, own_flush(s, e));
     struct overlay *o = atomic_load_explicit(&s->disks[disk].overlay, memory_order_acquire);
     return leave(s, o && s->fenced == FENCE_NONE ? overlay_flush(o, e) : 0);
 }
@@ -319,6 +405,8 @@ int session_prefetch(struct session *s, size_t disk, uint64_t count, uint64_t of
     if (enter(s, FENCE_ALL, e) < 0)
         return -1;
     note_io(s, 0, 0);
+    if (disk == OWN_DISK) /* the kernel's cache does it */
+        return leave(s, 0);
     return leave(s, view_prefetch(s->disks[disk].base, cache_session(s), offset, count, e));
 }
 
@@ -327,6 +415,8 @@ int session_extent(struct session *s, size_t disk, uint64_t count, uint64_t offs
 {
     if (enter(s, FENCE_ALL, e) < 0)
         return -1;
+    if (disk == OWN_DISK)
+        return leave(s, own_extent(s, count, offset, ret_length, ret_zero, e));
     struct disk *d = &s->disks[disk];
     struct overlay *o = atomic_load_explicit(&d->overlay, memory_order_acquire);
     uint64_t block = round_down(offset, OVERLAY_BLOCK), length = count;

@@ -3,9 +3,10 @@
 #define LABBOOT_SESSION_H
 
 /* A leased or running boot in this process: its disks, each a version under an overlay that is made by the
- * first write. All connections of the boot share it. */
+ * first write, and the machine's own disk. All connections of the boot share it. */
 
 #include "lib/store/overlay.h"
+#include "lib/store/raw-disk.h"
 #include "lib/store/store.h"
 #include "nbd-plugin/guard.h"
 #include "nbd-plugin/live.h"
@@ -37,12 +38,19 @@ struct disk {
     atomic_bool damage_told;
 };
 
+/* The place of the machine's own disk in a boot: behind all others. */
+#define OWN_DISK SETUP_IMAGES_MAX
+
 struct session {
     struct boot boot; /* as it was leased; `state` of it is not kept up: see `running` */
     const struct live *live;
+    struct store *store;
     struct session_events events;
     size_t ndisks;
     struct disk disks[SETUP_IMAGES_MAX];
+    struct machine_disk own;        /* the row of the machine's own disk */
+    pthread_mutex_t own_open;       /* held while its file is made and opened */
+    _Atomic(struct raw_disk *) raw; /* NULL until its first use */
 
     pthread_rwlock_t fence; /* requests hold it shared while they run; the fence is raised holding it alone */
     enum fence fenced;      /* guarded by `fence` */
@@ -62,9 +70,10 @@ struct session {
     bool looked; /* since it is disconnected: whether it was shut down has been looked at */
 };
 
-/* Opens the bases; overlays come with session_load. One reference. */
+/* Opens the bases; overlays come with session_load. `own`: the machine's own disk. One reference. */
 int session_new(struct store *store, const struct live *live, const struct boot *boot,
-                const struct session_events *events, struct session **ret, struct err *e) must_check;
+                const struct machine_disk *own, const struct session_events *events, struct session **ret,
+                struct err *e) must_check;
 /* Only when refs is 0. */
 void session_free(struct session *s);
 /* Opens overlays that an earlier process left (their maps are replayed). The caller holds `binding`.
@@ -73,13 +82,15 @@ int session_load(struct session *s, struct err *e) must_check;
 /* After another configuration came into force: quota and reserve for what is written from now on. The caller holds
  * `binding`. */
 void session_renew_limits(struct session *s);
-/* The disk of this image's name, "" for the root. ERR_NOT_FOUND. */
+/* The disk of this image's name, "" for the root, "machine" for OWN_DISK. ERR_NOT_FOUND. */
 int session_find_disk(const struct boot *b, const char *image, size_t *ret, struct err *e) must_check;
 
 /* Waits for the requests that run, then refuses new ones (sys = ESHUTDOWN). A fence is never lowered. */
 void session_fence(struct session *s, enum fence level);
 /* Closes the overlays of a session that is fenced whole, so that others can open them. */
 void session_close_overlays(struct session *s);
+/* Makes durable what was acknowledged. Failures are logged. */
+void session_sync(struct session *s);
 /* For publish: one entry a disk. */
 void session_overlays(struct session *s, struct overlay *ret[SETUP_IMAGES_MAX]);
 

@@ -191,6 +191,35 @@ refused 3 ".*" machine add 52:54:00:00:00:01 --default-setup nothing
 refused 3 ".*" machine show lab9
 [ -s "$tmp/state/tftp/boot/mac-52-54-00-12-34-57.ipxe" ] || fail "a machine's script was not rendered"
 
+say "machines that change"
+refused 2 "--disk-size: '1023K' is not between 1M and" machine add 52:54:00:00:00:0a --disk-size 1023K
+refused 2 "a machine's disk is of whole MiB" machine add 52:54:00:00:00:0a --disk-size 1025K
+refused 2 "--disk-filesystem: 'xfs' is not one of" machine add 52:54:00:00:00:0a --disk-filesystem xfs
+lb machine add 52:54:00:00:00:0a --name lab10 --disk-size 1M --disk-filesystem raw > /dev/null
+expect "1 raw 0" "$(lb --json machine show lab10 |
+    json 'v["MachineImage"]["Size"], v["MachineImage"]["Filesystem"], v["MachineImage"]["AllocatedBytes"]')" "its disk"
+expect_match 'DISK +1M raw, 0 used' "$(lb machine show lab10)" "its disk"
+expect "" "$(lb machine set lab10 --name lab11 --arch unknown --mac 525400000b0a --disk-size 4M --unmanaged)"
+expect "lab11 unknown False 4" "$(lb --json machine show 52-54-00-00-0b-0a |
+    json 'v["Name"], v["Architecture"], v["Managed"], v["MachineImage"]["Size"]')" "the changed machine"
+[ -s "$tmp/state/tftp/boot/mac-52-54-00-00-0b-0a.ipxe" ] || fail "the new card's script was not rendered"
+lb machine set lab11 --remove-mac 52:54:00:00:00:0a --managed
+expect "52:54:00:00:0b:0a" "$(lb --json machine show lab11 | json 'v["MacAddress"]["Address"]')" "the key"
+[ ! -e "$tmp/state/tftp/boot/mac-52-54-00-00-00-0a.ipxe" ] || fail "the script of a removed card is there"
+refused 2 "what shall change\\? try: --help" machine set lab11
+refused 2 "--managed or --unmanaged, not both" machine set lab11 --managed --unmanaged
+refused 2 "--default-setup or --no-default-setup, not both" machine set lab11 --default-setup x --no-default-setup
+refused 3 "there is no setup" machine set lab11 --default-setup nothing
+refused 3 "there is no machine" machine set lab99 --name x
+refused 4 "a machine 'lab1' exists already" machine set lab11 --name lab1 --disk-size 8M
+expect 4 "$(lb --json machine show lab11 | json 'v["MachineImage"]["Size"]')" "the disk after a change that was refused"
+refused 4 "the MAC 52:54:00:12:34:57 is machine 'lab1' already" machine set lab11 --mac 52:54:00:12:34:57
+refused 4 "machine 'lab11': it needs a MAC" machine set lab11 --remove-mac 52:54:00:00:0b:0a
+refused 4 "machine 'lab11': its disk has 4M, and can only grow" machine set lab11 --disk-size 2M
+expect "" "$(lb machine remove lab11)"
+refused 3 "there is no machine" machine show lab11
+expect "" "$(find "$tmp/state/tftp/boot" -name 'mac-52-54-00-00-0b*')" "scripts of a removed machine"
+
 say "setups"
 setup=$(lb setup create lab --image "debian@$first" --image bare,update --owner alice)
 expect_match '^[0-9a-f-]{36}$' "$setup" "a UUID"

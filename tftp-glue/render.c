@@ -238,6 +238,16 @@ static int assign_addresses(struct catalog *c, const struct conf *conf, struct e
     return 0;
 }
 
+/* Those of machines and cards that the catalog has no more. */
+static int remove_gone(struct catalog *c, const struct conf *conf, const struct waits *waits, struct err *e)
+{
+    struct mac mac;
+    while (script_gone_next(c, &mac, e) == 0)
+        if (unlink_scripts(conf, waits, &mac, 1, e) < 0 || script_gone_done(c, &mac, e) < 0)
+            return -1;
+    return e->code == ERR_NOT_FOUND ? 0 : -1;
+}
+
 int render_scripts(struct catalog *c, const struct conf *conf, struct err *e)
 {
     cleanup(close) int lock = -1;
@@ -248,7 +258,7 @@ int render_scripts(struct catalog *c, const struct conf *conf, struct err *e)
     cleanup(free) struct script_job *jobs = calloc(JOBS_MAX, sizeof *jobs);
     if (!jobs)
         return err_sys(e, ENOMEM, "boot scripts");
-    if (list_waits(conf, &waits, e) < 0)
+    if (list_waits(conf, &waits, e) < 0 || remove_gone(c, conf, &waits, e) < 0)
         return -1;
     int count;
     while ((count = take_jobs(c, jobs, e)) > 0)

@@ -143,7 +143,7 @@ def callers_see_and_open_what_is_theirs(lab, one, two):
     everything = list_exports(lab)
     assert dashes in everything and "image/alice/disk" in everything, everything
     seen = list_exports(lab, "127.0.1.78")
-    assert seen == [dashes, dashes + "/disk"], seen
+    assert seen == [dashes, dashes + "/disk", dashes + "/machine"], seen
     assert list_exports(lab, "127.0.1.79") == []
     for export in ("", two, dashes + "/disk", "525400000002"):
         with lab.nbd(export, "127.0.1.78") as h:

@@ -305,6 +305,188 @@ static void addresses_are_stable(void)
     bench_close(&b);
 }
 
+static struct machine_disk disk_of(struct bench *b, unsigned n)
+{
+    struct machine_disk disk;
+    struct mac mac = bench_mac(n);
+    CHECK_OK(machine_disk_get(b->c, &mac, &disk, &e));
+    return disk;
+}
+
+static void a_machine_has_a_disk_of_its_own(void)
+{
+    struct bench b = bench_open();
+    struct machine_disk disk = disk_of(&b, 1);
+    CHECK(disk.size == 128 << 20);
+    CHECK_STR(disk.filesystem, "ext4");
+    struct machine_new new = {
+        .mac = bench_mac(2), .name = "machine", .disk_size = 3 << 20, .disk_filesystem = "fat32"};
+    CHECK_OK(machine_add(b.c, "root", &new, &e));
+    disk = disk_of(&b, 2);
+    CHECK(disk.size == 3 << 20);
+    CHECK_STR(disk.filesystem, "fat32");
+    new = (struct machine_new){.mac = bench_mac(3), .disk_size = (3 << 20) + 1024};
+    CHECK_FAILS(machine_add(b.c, "root", &new, &e), ERR_USAGE);
+    new = (struct machine_new){.mac = bench_mac(3), .disk_filesystem = "xfs"};
+    CHECK_FAILS(machine_add(b.c, "root", &new, &e), ERR_USAGE);
+
+    /* No command for images takes it for one of its own. */
+    struct image i;
+    char uuid[UUID_TEXT_SIZE];
+    uuid_to_text(&disk.image, uuid);
+    CHECK_FAILS(image_find(b.c, uuid, "alice", &i, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(image_find(b.c, "machine-525400000002", "alice", &i, &e), ERR_NOT_FOUND);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM image WHERE type = 'machine'") == 2);
+    bench_close(&b);
+}
+
+static void set_machine(struct bench *b, const struct machine_change *change)
+{
+    CHECK_OK(machine_set(b->c, "root", &b->mac, change, &e));
+}
+
+static void machines_change(void)
+{
+    static const bool no = false;
+    struct bench b = bench_open();
+    struct machine m;
+    int64_t id = bench_queue(&b, false);
+    bench_render(&b);
+    set_machine(&b, &(struct machine_change){.name = "desk-1", .architecture = "Arm64"});
+    CHECK(bench_script_wanted(&b));
+    CHECK_OK(machine_find(b.c, "desk-1", &m, &e));
+    CHECK_STR(m.architecture, "Arm64");
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'machine-changed' AND actor = 'root' AND "
+                        "detail = 'name desk-1, architecture Arm64'") == 1);
+    /* Once more is no change, and no event. */
+    set_machine(&b, &(struct machine_change){.name = "desk-1", .disk_size = 128 << 20});
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'machine-changed'") == 1);
+
+    set_machine(&b, &(struct machine_change){.change_default = true, .default_setup = &b.setup});
+    bench_render(&b);
+    CHECK_OK(boot_cancel(b.c, "root", id, &e));
+    bench_render(&b); /* makes the row of the default boot */
+    set_machine(&b, &(struct machine_change){.change_default = true});
+    CHECK(bench_ask(&b, "SELECT count(*) FROM boot WHERE state = 'queued'") == 0);
+    CHECK(bench_ask(&b, "SELECT default_setup IS NULL FROM machine") == 1);
+
+    id = bench_queue(&b, false);
+    set_machine(&b, &(struct machine_change){.managed = &no});
+    CHECK(bench_ask(&b, "SELECT state = 'cancelled' FROM boot ORDER BY id DESC") == 1);
+    CHECK(bench_render(&b).kind == SCRIPT_LOCAL);
+
+    set_machine(&b, &(struct machine_change){.disk_size = 256 << 20, .disk_filesystem = "raw"});
+    CHECK(disk_of(&b, 1).size == 256 << 20);
+    CHECK_STR(disk_of(&b, 1).filesystem, "raw");
+    struct machine_change smaller = {.disk_size = 128 << 20, .name = "other"};
+    CHECK_FAILS(machine_set(b.c, "root", &b.mac, &smaller, &e), ERR_STATE);
+    CHECK(strstr(e.msg, "its disk has 256M, and can only grow"));
+    CHECK_FAILS(machine_find(b.c, "other", &m, &e), ERR_NOT_FOUND);
+    bench_close(&b);
+}
+
+static void macs_come_and_go(void)
+{
+    struct bench b = bench_open();
+    struct mac second = bench_mac(2), third = bench_mac(3), other = bench_mac(9), *macs;
+    struct machine m;
+    size_t count;
+    int64_t id = bench_queue(&b, false);
+    bench_machine(b.c, 9, NULL);
+    set_machine(&b, &(struct machine_change){.add = (struct mac[]){second, third}, .nadd = 2});
+    set_machine(&b, &(struct machine_change){.remove = &third, .nremove = 1});
+    CHECK_FAILS(machine_by_mac(b.c, &third, &m, &e), ERR_NOT_FOUND);
+    struct machine_change clash = {.add = &other, .nadd = 1}, not_its = {.remove = &third, .nremove = 1};
+    CHECK_FAILS(machine_set(b.c, "root", &b.mac, &clash, &e), ERR_STATE);
+    CHECK(strstr(e.msg, "is machine 'machine-525400000009' already"));
+    CHECK_FAILS(machine_set(b.c, "root", &b.mac, &not_its, &e), ERR_NOT_FOUND);
+    struct machine_change name = {.name = "machine-525400000009"};
+    CHECK_FAILS(machine_set(b.c, "root", &b.mac, &name, &e), ERR_STATE);
+
+    /* Another card in the same machine: its queue and its disk follow. */
+    struct uuid image = disk_of(&b, 1).image;
+    struct machine_change key = {.remove = &b.mac, .nremove = 1};
+    set_machine(&b, &key);
+    struct uuid now = disk_of(&b, 2).image;
+    CHECK(uuid_equal(&image, &now));
+    CHECK_OK(machine_macs(b.c, &second, &macs, &count, &e));
+    CHECK(count == 1 && mac_equal(&macs[0], &second));
+    free(macs);
+    struct boot boot;
+    CHECK_OK(boot_next(b.c, &second, &boot, &e));
+    CHECK(boot.id == id && mac_equal(&boot.machine, &second));
+    struct machine_change last = {.remove = &second, .nremove = 1};
+    CHECK_FAILS(machine_set(b.c, "root", &second, &last, &e), ERR_STATE);
+
+    /* The scripts of both MACs that went are to go. */
+    struct mac gone;
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(script_gone_next(b.c, &gone, &e));
+        CHECK(mac_equal(&gone, &third) || mac_equal(&gone, &b.mac));
+        CHECK_OK(script_gone_done(b.c, &gone, &e));
+    }
+    CHECK_FAILS(script_gone_next(b.c, &gone, &e), ERR_NOT_FOUND);
+    bench_close(&b);
+}
+
+static void a_boot_that_runs_holds_its_machine(void)
+{
+    static const bool no = false;
+    struct bench b = bench_open();
+    struct boot boot;
+    struct mac second = bench_mac(2);
+    struct machine_remains gone;
+    bench_queue(&b, true);
+    set_machine(&b, &(struct machine_change){.add = &second, .nadd = 1});
+    CHECK_OK(boot_lease(b.c, &b.mac, NULL, NULL, &boot, &e));
+    const struct machine_change refused[] = {{.managed = &no},
+                                             {.disk_size = 256 << 20},
+                                             {.disk_filesystem = "raw"},
+                                             {.remove = &b.mac, .nremove = 1}};
+    for (size_t i = 0; i < 4; i++) {
+        CHECK_FAILS(machine_set(b.c, "root", &b.mac, &refused[i], &e), ERR_STATE);
+        CHECK(strstr(e.msg, "while its boot 1 is leased; try: labboot boot end 1"));
+    }
+    set_machine(&b, &(struct machine_change){.name = "desk-1"});
+    CHECK_FAILS(machine_remove(b.c, "root", &b.mac, true, &gone, &e), ERR_STATE);
+    CHECK_STR(e.msg, "boot 1 of machine 'desk-1' is leased; try: labboot boot end 1");
+    CHECK_OK(boot_end(b.c, "server", boot.id, BOOT_INTERRUPTED, "not clean", &e));
+    CHECK_FAILS(machine_remove(b.c, "root", &b.mac, false, &gone, &e), ERR_STATE);
+    CHECK(strstr(e.msg, "or --force"));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM machine") == 1);
+    CHECK_OK(machine_remove(b.c, "root", &b.mac, true, &gone, &e));
+    CHECK(gone.nboots == 1 && gone.boots[0] == boot.id);
+    free(gone.boots);
+    bench_close(&b);
+}
+
+static void a_removed_machine_leaves_its_trail(void)
+{
+    struct bench b = bench_open();
+    struct machine_remains gone;
+    struct mac mac;
+    struct in6_addr a = bench_ip("10.0.0.5"), last = bench_ip("10.0.0.9");
+    CHECK_OK(address_assign_all(b.c, &a, &last, &e));
+    CHECK_OK(lease_record(b.c, &b.mac, &a, 0, &e));
+    bench_queue(&b, false);
+    struct uuid image = disk_of(&b, 1).image;
+    CHECK_OK(machine_remove(b.c, "root", &b.mac, false, &gone, &e));
+    CHECK(uuid_equal(&gone.image, &image) && gone.nboots == 1);
+    free(gone.boots);
+    CHECK(bench_ask(&b, "SELECT (SELECT count(*) FROM machine) + (SELECT count(*) FROM machine_mac) + "
+                        "(SELECT count(*) FROM address) + (SELECT count(*) FROM lease) + "
+                        "(SELECT count(*) FROM boot) + (SELECT count(*) FROM machine_image) + "
+                        "(SELECT count(*) FROM image WHERE type = 'machine')") == 0);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE machine = '52:54:00:00:00:01' AND what IN "
+                        "('machine-removed', 'boot-cancelled')") == 2);
+    CHECK_OK(script_gone_next(b.c, &mac, &e));
+    CHECK(mac_equal(&mac, &b.mac));
+    bench_machine(b.c, 1, NULL); /* comes again: its script is wanted, not gone */
+    CHECK_FAILS(script_gone_next(b.c, &mac, &e), ERR_NOT_FOUND);
+    CHECK_FAILS(machine_remove(b.c, "root", &(struct mac){{2}}, false, &gone, &e), ERR_NOT_FOUND);
+    bench_close(&b);
+}
+
 static void leases_make_an_address_a_machines(void)
 {
     struct bench b = bench_open();
@@ -436,7 +618,7 @@ static void published_versions_are_checked(void)
     strcpy(i.file_type, "raw");
     v.parent = START;
     CHECK_FAILS(version_publish(b.c, "alice", &i, &v, &e), ERR_USAGE);
-    CHECK(bench_ask(&b, "SELECT count(*) FROM image") == 1);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM image WHERE owner IS NOT NULL") == 1);
     v = bench_version(&b.image, START, 0);
     CHECK_FAILS(version_publish(b.c, "alice", NULL, &v, &e), ERR_STATE);
     v = bench_version(&i.uuid, START, 0);
@@ -583,6 +765,11 @@ int main(void)
     UNIT(users_are_checked);
     UNIT(machines_by_any_name);
     UNIT(machines_are_checked);
+    UNIT(a_machine_has_a_disk_of_its_own);
+    UNIT(machines_change);
+    UNIT(macs_come_and_go);
+    UNIT(a_boot_that_runs_holds_its_machine);
+    UNIT(a_removed_machine_leaves_its_trail);
     UNIT(addresses_are_stable);
     UNIT(leases_make_an_address_a_machines);
     UNIT(images_by_name);

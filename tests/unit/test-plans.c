@@ -48,8 +48,11 @@ static void each_step(sqlite3 *db, const char *sql, void (*see)(const char *sql,
         fprintf(stderr, "%s: %s\n", sql, sqlite3_errmsg(db));
         exit(1);
     }
-    while (sqlite3_step(s) == SQLITE_ROW)
-        see(sql, (const char *)sqlite3_column_text(s, 3));
+    while (sqlite3_step(s) == SQLITE_ROW) {
+        const char *step = (const char *)sqlite3_column_text(s, 3);
+        if (step) /* some of a trigger have no text */
+            see(sql, step);
+    }
     sqlite3_finalize(s);
 }
 

@@ -206,7 +206,10 @@ static void boots_and_machines(void)
                  "LeasedAt,StartedAt,DisconnectedAt,EndedAt,Address,Result,Images,Comment");
     check_fields(boot, "$.Machine",
                  "Name,Architecture,Managed,MacAddress,ImageUUID,MoreMacAddresses,DefaultSetupUUID,"
-                 "Addresses,State,Queued");
+                 "Addresses,State,Queued,MachineImage");
+    check_fields(boot, "$.Machine.MachineImage", "UUID,Type,ImageFileType,Filesystem,Size,AllocatedBytes");
+    check_at(boot, "$.Machine.MachineImage.Size", "128");
+    check_at(boot, "$.Machine.MachineImage.AllocatedBytes", "null");
     check_at(boot, "$.Machine.MacAddress", "{\"Address\":\"52:54:00:00:00:01\"}");
     check_at(boot, "$.MachineMAC", "\"52:54:00:00:00:01\"");
     check_at(boot, "$.Setup.Name", "\"desk\"");
