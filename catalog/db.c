@@ -16,7 +16,8 @@
 
 #define APPLICATION_ID 0x6c626f74 /* "lbot" */
 #define BUSY_MS 10000
-#ifdef SQLITE_RESULT_SUBTYPE /* since 3.45 */
+#define BUSY_SLEEP_NS 1000000 /* on average: about the time of a transaction */
+#ifdef SQLITE_RESULT_SUBTYPE  /* since 3.45 */
 #define RESULT_SUBTYPE SQLITE_RESULT_SUBTYPE
 #else
 #define RESULT_SUBTYPE 0
@@ -31,7 +32,9 @@ struct stmt {
 
 struct catalog {
     sqlite3 *db;
-    int64_t fixed_now; /* 0: the clock */
+    int64_t fixed_now;  /* 0: the clock */
+    int64_t busy_since; /* of the lock that is waited for; monotonic, ms */
+    unsigned seed;
     bool views;
     unsigned depth; /* of transactions within each other */
     struct stmt stmts[SQL_COUNT];
@@ -377,6 +380,29 @@ int db_views(struct catalog *c, struct err *e)
     return 0;
 }
 
+/* ---- the lock of writers ------------------------------------------------------------------------------- */
+
+static int64_t monotonic_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* SQLite's own handler sleeps longer the longer it has waited, up to 100 ms, so that who has waited longest comes last
+ * when others write one transaction after another. Here all try equally often. */
+static int wait_for_lock(void *ctx, int tries)
+{
+    struct catalog *c = ctx;
+    int64_t now = monotonic_ms();
+    if (tries == 0)
+        c->busy_since = now;
+    if (now - c->busy_since >= BUSY_MS)
+        return 0;
+    nanosleep(&(struct timespec){.tv_nsec = BUSY_SLEEP_NS / 2 + rand_r(&c->seed) % BUSY_SLEEP_NS}, NULL);
+    return 1;
+}
+
 /* ---- open and close ------------------------------------------------------------------------------------ */
 
 void catalog_close(struct catalog *c)
@@ -400,9 +426,13 @@ static int connect_file(const char *path, int flags, struct catalog **ret, struc
         db_error(c->db, e);
         return err_wrap(e, "%s", path);
     }
-    sqlite3_busy_timeout(c->db, BUSY_MS);
+    c->seed = (unsigned)monotonic_ms() ^ (unsigned)getpid() << 16;
+    sqlite3_busy_handler(c->db, wait_for_lock, c);
+    /* The log of writes, which grows while somebody reads, is cut to 4 MiB after a checkpoint. */
     if (add_functions(c, e) < 0 ||
-        db_script(c, "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;",
+        db_script(c,
+                  "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; "
+                  "PRAGMA journal_size_limit = 4194304;",
                   e) < 0)
         return err_wrap(e, "%s", path);
     *ret = steal(&c);
