@@ -83,6 +83,7 @@ static int freeze(struct catalog *c, const struct boot *b, struct err *e)
         put_text(s, b->images[i].name);
         put_nonzero(s, b->images[i].version);
         put_int(s, b->images[i].keep);
+        put_nonzero(s, (uint64_t)b->images[i].temporal);
         if (stmt_run(s, e) < 0)
             return -1;
     }
@@ -120,7 +121,7 @@ int boot_lease(struct catalog *c, const struct mac *machine, const char *token, 
         return err_set(e, ERR_STATE, "machine '%s' is not managed: it has no disks here", m.name);
     if (check_free(c, &m, e) < 0 ||
         (token ? boot_of_token(c, &m, token, &b, e) : boot_next_row(c, &m.mac, &b, e)) < 0 ||
-        boot_check(c, &b, e) < 0)
+        temporal_attach(c, &b, e) < 0 || boot_check(c, &b, e) < 0)
         return -1;
     snprintf(actor, sizeof actor, "machine %s", mac_format(&m.mac, mac));
     snprintf(b.address, sizeof b.address, "%s", address ? address : "");

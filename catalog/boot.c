@@ -76,6 +76,7 @@ static int images_take(struct stmt *s, struct boot *b, struct err *e)
         i->version = take_uint(s);
         i->keep = take_bool(s);
         i->result = take_uint(s);
+        i->temporal = take_int(s);
         b->keep |= i->keep;
     }
     return row;
@@ -86,6 +87,7 @@ int boot_resolve(struct catalog *c, struct boot *b, struct err *e)
     cleanup(stmt) struct stmt *s = stmt_use(c, SQL_SETUP_IMAGES);
     put_int(s, b->update);
     put_uuid(s, &b->setup);
+    put_mac(s, &b->machine);
     return images_take(s, b, e);
 }
 
@@ -198,6 +200,14 @@ int boot_check(struct catalog *c, const struct boot *b, struct err *e)
     return 0;
 }
 
+/* What it had of images of type temporal is not in use any more. */
+static int cease(struct catalog *c, int64_t boot, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_TEMPORAL_CEASE);
+    put_int(s, boot);
+    return stmt_run(s, e);
+}
+
 /* ---- the edges ----------------------------------------------------------------------------------------- */
 
 static int move_event(struct catalog *c, const char *actor, const struct boot *b, enum boot_state to,
@@ -228,7 +238,7 @@ int boot_move(struct catalog *c, const char *actor, struct boot *b, enum boot_st
     put_text(s, boot_state_name(to));
     put_text(s, why);
     put_int(s, b->id);
-    if (stmt_run(s, e) < 0 || move_event(c, actor, b, to, why, e) < 0)
+    if (stmt_run(s, e) < 0 || move_event(c, actor, b, to, why, e) < 0 || cease(c, b->id, e) < 0)
         return -1;
     b->state = to;
     return 0;

@@ -103,6 +103,8 @@ struct machine_change {
     const struct uuid *default_setup; /* with change_default; NULL: none */
     uint64_t disk_size;               /* bytes, whole MiB; 0: stays */
     const char *disk_filesystem;      /* NULL: stays */
+    const int64_t *drop;              /* of struct temporal: as temporal_drop */
+    size_t ndrop;
 };
 /* Where the machine's key is among the MACs that go, the next one becomes its key. ERR_STATE: a name or MAC of another
  * machine, the last MAC, a smaller disk, and what a boot that runs does not allow: another key, another disk, to be left
@@ -110,11 +112,11 @@ struct machine_change {
 int machine_set(struct catalog *c, const char *actor, const struct mac *machine,
                 const struct machine_change *change, struct err *e) must_check;
 
-/* What is left to be removed of a machine that is gone: its disk's folder, and the overlays of its boots. */
+/* What is left to be removed of a machine that is gone: its disk's folder, and its overlays. Both lists are malloc'ed. */
 struct machine_remains {
     struct uuid image;
-    int64_t *boots; /* malloc'ed */
-    size_t nboots;
+    int64_t *boots, *temporals;
+    size_t nboots, ntemporals;
 };
 /* With its boots, addresses, leases and the rows of its disk. ERR_STATE while a boot is leased, running or committing, and
  * unless `force`, while one is interrupted. */
@@ -256,6 +258,7 @@ struct boot_image {
     uint64_t version; /* the base */
     bool keep;        /* its overlay is to be committed: boot's Update, or frozen Update, or type user */
     uint64_t result;  /* the version made of it, 0: none */
+    int64_t temporal; /* of struct temporal, whose overlay it goes on with; 0: none */
 };
 
 struct boot {
@@ -302,6 +305,27 @@ int boot_last(struct catalog *c, const struct mac *machine, struct boot *ret, st
 /* The head of its queue, or what its default setup gives (a row is made for it when there is none yet), `latest`
  * resolved now. ERR_NOT_FOUND: none. */
 int boot_next(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
+
+/* What a machine has written to an image of type temporal, kept between its boots. A boot with such an image makes it,
+ * or goes on with it, upon the version that it was begun with, whatever its setup means by now. */
+struct temporal {
+    int64_t id;
+    struct mac machine;
+    struct uuid image;
+    char owner[NAME_SIZE], name[NAME_SIZE]; /* of the image */
+    uint64_t version;
+    int64_t used; /* when a boot began or ceased to use it last */
+};
+/* ERR_NOT_FOUND: the machine keeps nothing of it. */
+int temporal_find(struct catalog *c, const struct mac *machine, const struct uuid *image,
+                  struct temporal *ret, struct err *e) must_check;
+/* Those that no leased, running or committing boot has; *ret is malloc'ed. */
+int temporals_idle(struct catalog *c, struct temporal **ret, size_t *ret_count, struct err *e) must_check;
+/* An event says why. The folder is removed afterwards. A boot has it: ERR_STATE, naming the boot. */
+int temporal_drop(struct catalog *c, const char *actor, int64_t id, const char *why,
+                  struct err *e) must_check;
+/* Whether a folder of this id is of one that was dropped. */
+bool temporal_is_gone(struct catalog *c, int64_t id);
 
 enum token_state {
     TOKEN_NEXT,       /* its boot is queued, and this is the token of the script now */

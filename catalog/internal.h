@@ -44,6 +44,10 @@ int image_event(struct catalog *c, const char *actor, const char *what, const st
                 uint64_t version, const char *detail, struct err *e) must_check;
 int image_head_set(struct catalog *c, const struct uuid *image, uint64_t version, struct err *e) must_check;
 
+/* ---- temporal.c */
+/* In the lease: makes or finds what the boot's temporal images go on with, and sets their versions accordingly. */
+int temporal_attach(struct catalog *c, struct boot *b, struct err *e) must_check;
+
 /* ---- boot.c */
 extern const bool boot_edges[BOOT_CANCELLED + 1][BOOT_CANCELLED + 1]; /* [from][to] */
 /* The one place where a boot's state changes, with its event; `why` NULL: the result stays. ERR_STATE when

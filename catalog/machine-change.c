@@ -236,6 +236,15 @@ static int change_disk(struct changing *x, const struct machine_change *n, struc
     return other ? set_text(x, SQL_MACHINE_DISK_FILESYSTEM, "disk with ", n->disk_filesystem, e) : 0;
 }
 
+static int drop_temporals(struct changing *x, const char *actor, const struct machine_change *n,
+                          struct err *e)
+{
+    for (size_t i = 0; i < n->ndrop; i++)
+        if (temporal_drop(x->c, actor, n->drop[i], "asked for", e) < 0)
+            return -1;
+    return 0;
+}
+
 static int write_changes(struct changing *x, const char *actor, struct err *e)
 {
     char object[OBJECT_SIZE];
@@ -262,9 +271,9 @@ int machine_set(struct catalog *c, const char *actor, const struct mac *machine,
     for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
         if (steps[i](&x, change, e) < 0)
             return -1;
-    if (x.changes.len == 0) /* it is as it is wanted */
-        return 0;
-    return write_changes(&x, actor, e) < 0 ? -1 : tx_commit(&tx, e);
+    if (drop_temporals(&x, actor, change, e) < 0 || (x.changes.len > 0 && write_changes(&x, actor, e) < 0))
+        return -1;
+    return tx_commit(&tx, e);
 }
 
 /* ---- remove -------------------------------------------------------------------------------------------- */
@@ -292,13 +301,14 @@ static int end_interrupted(struct catalog *c, const char *actor, const struct ma
     return row;
 }
 
-static int list_boots(struct catalog *c, const struct mac *machine, struct machine_remains *ret,
-                      struct err *e)
+/* *ret is malloc'ed. */
+static int list_ids(struct catalog *c, enum statement which, const struct mac *machine, int64_t **ret,
+                    size_t *ret_count, struct err *e)
 {
     cleanup(free) void *list = NULL;
     size_t count = 0;
     int row;
-    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_MACHINE_BOOTS);
+    cleanup(stmt) struct stmt *s = stmt_use(c, which);
     put_mac(s, machine);
     while ((row = stmt_row(s, e)) > 0) {
         int64_t id = take_int(s);
@@ -307,8 +317,8 @@ static int list_boots(struct catalog *c, const struct mac *machine, struct machi
     }
     if (row < 0)
         return -1;
-    ret->boots = steal(&list);
-    ret->nboots = count;
+    *ret = steal(&list);
+    *ret_count = count;
     return 0;
 }
 
@@ -329,17 +339,19 @@ int machine_remove(struct catalog *c, const char *actor, const struct mac *machi
 {
     struct machine m;
     struct machine_disk disk;
-    struct machine_remains remains = {.nboots = 0};
+    cleanup(free) int64_t *boots = NULL, *temporals = NULL;
+    size_t nboots, ntemporals;
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0 || machine_by_mac(c, machine, &m, e) < 0 ||
         machine_disk_get(c, &m.mac, &disk, e) < 0 || end_interrupted(c, actor, &m, force, e) < 0 ||
-        list_boots(c, &m.mac, &remains, e) < 0)
+        list_ids(c, SQL_MACHINE_BOOTS, &m.mac, &boots, &nboots, e) < 0 ||
+        list_ids(c, SQL_MACHINE_TEMPORALS, &m.mac, &temporals, &ntemporals, e) < 0 ||
+        remove_rows(c, actor, &m, e) < 0 || tx_commit(&tx, e) < 0)
         return -1;
-    cleanup(free) int64_t *boots = remains.boots;
-    if (remove_rows(c, actor, &m, e) < 0 || tx_commit(&tx, e) < 0)
-        return -1;
-    *ret = remains;
-    ret->image = disk.image;
-    boots = NULL;
+    *ret = (struct machine_remains){.image = disk.image,
+                                    .boots = steal(&boots),
+                                    .temporals = steal(&temporals),
+                                    .nboots = nboots,
+                                    .ntemporals = ntemporals};
     return 0;
 }

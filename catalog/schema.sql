@@ -203,9 +203,27 @@ CREATE TABLE boot_image (
     keep     INTEGER NOT NULL CHECK (keep IN (0, 1)),
     -- the version made of it; NULL: none
     result   INTEGER,
+    -- what is written to it goes on from the machine's boots before
+    temporal INTEGER REFERENCES temporal ON DELETE SET NULL,
     PRIMARY KEY (boot, position)
 ) STRICT;
 CREATE INDEX boot_image_image ON boot_image (image, version);
+CREATE INDEX boot_image_temporal ON boot_image (temporal) WHERE temporal IS NOT NULL;
+
+-- What a machine writes to an image of type temporal: kept from boot to boot in overlays/temporal-<id>, upon the version
+-- that it was begun with, until it was not used for [store] temporal-days. It never becomes a version. The row is made by
+-- the lease and goes before the folder goes; an id is never given out twice.
+CREATE TABLE temporal (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    machine TEXT NOT NULL REFERENCES machine ON UPDATE CASCADE ON DELETE CASCADE,
+    image   TEXT NOT NULL REFERENCES image,
+    version INTEGER NOT NULL,
+    -- when a boot began or ceased to use it last
+    used    INTEGER NOT NULL,
+    UNIQUE (machine, image),
+    FOREIGN KEY (image, version) REFERENCES version (image, number)
+) STRICT;
+CREATE INDEX temporal_image ON temporal (image, version);
 
 -- A token stands in a machine's boot script for exactly what that was rendered with. It is good while its boot is
 -- queued: the newest one, and one that was superseded less than ten minutes ago.
@@ -276,6 +294,12 @@ WHEN EXISTS (SELECT 1 FROM boot_image JOIN boot ON boot.id = boot_image.boot
                AND boot.state IN ('leased', 'running', 'committing', 'interrupted'))
 BEGIN
     SELECT RAISE(ABORT, 'a boot that has not ended uses this version');
+END;
+
+CREATE TRIGGER version_kept BEFORE DELETE ON version
+WHEN EXISTS (SELECT 1 FROM temporal WHERE image = OLD.image AND version = OLD.number)
+BEGIN
+    SELECT RAISE(ABORT, 'a machine keeps what it wrote to this version; try: labboot machine set M --drop-temporal IMAGE');
 END;
 
 -- Before the image is gone for its boots' rows too.
@@ -384,6 +408,14 @@ END;
 CREATE TRIGGER script_mac_removed AFTER DELETE ON machine_mac
 BEGIN
     INSERT OR IGNORE INTO script_gone (mac) VALUES (OLD.mac);
+    UPDATE machine SET script_wanted = script_wanted + 1 WHERE mac = OLD.machine;
+END;
+CREATE TRIGGER script_temporal_made AFTER INSERT ON temporal
+BEGIN
+    UPDATE machine SET script_wanted = script_wanted + 1 WHERE mac = NEW.machine;
+END;
+CREATE TRIGGER script_temporal_removed AFTER DELETE ON temporal
+BEGIN
     UPDATE machine SET script_wanted = script_wanted + 1 WHERE mac = OLD.machine;
 END;
 CREATE TRIGGER script_address_made AFTER INSERT ON address

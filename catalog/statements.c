@@ -49,6 +49,13 @@
     "WHERE ?1 IN ('', " owner ") AND (?2 = '' OR " uuid " IN (SELECT p.setup FROM setup_image p "                      \
     "JOIN image i ON i.uuid = p.image WHERE i.name = ?2)) "
 
+/* What temporal_take reads, and the boot that has one in use. */
+#define TEMPORAL                                                                                                      \
+    "SELECT t.id, t.machine, t.image, i.owner, i.name, t.version, t.used FROM temporal t JOIN image i ON i.uuid = t.image "
+#define TEMPORAL_BOOT(id)                                                                                             \
+    "SELECT b.id, b.state FROM boot_image bi JOIN boot b ON b.id = bi.boot WHERE bi.temporal = " id                   \
+    " AND b.state IN ('leased', 'running', 'committing')"
+
 /* Lists and shows: one JSON value out of a view of views.sql. */
 #define JSON_LIST(view, order) "SELECT json_group_array(made_json(json)) FROM (SELECT json FROM " view " ORDER BY " order ")"
 #define JSON_ONE(view, key) "SELECT json FROM " view " WHERE " key " = ?"
@@ -109,6 +116,7 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_MACHINE_REMOVE] = "DELETE FROM machine WHERE mac = ?",
     [SQL_MACHINE_LEASES_REMOVE] = "DELETE FROM lease WHERE mac IN (SELECT mac FROM machine_mac WHERE machine = ?)",
     [SQL_MACHINE_BOOTS] = "SELECT id FROM boot WHERE machine = ?",
+    [SQL_MACHINE_TEMPORALS] = "SELECT id FROM temporal WHERE machine = ?",
     [SQL_MACHINE_DISK_IMAGE_ADD] =
         "INSERT INTO image (uuid, name, type, compression, file_type, filesystem) VALUES (?, ?, 'machine', 'none', 'raw', ?)",
     [SQL_MACHINE_DISK_ADD] = "INSERT INTO machine_image (machine, image, size_mib) VALUES (?, ?, ?)",
@@ -185,14 +193,15 @@ const char *const statement_sql[SQL_COUNT] = {
 
     /* ---- images of a boot: what images_take reads; the first parameter says whether the boot is an update */
     [SQL_SETUP_IMAGES] =
-        "SELECT i.uuid, i.name, i.type, i.compression, coalesce(s.version, i.head), "
-        "  ?1 OR s.updates OR i.type = 'user', NULL "
+        "SELECT i.uuid, i.name, i.type, i.compression, "
+        "  coalesce((SELECT t.version FROM temporal t WHERE t.machine = ?3 AND t.image = i.uuid), s.version, i.head), "
+        "  (?1 OR s.updates OR i.type = 'user') AND i.type <> 'temporal', NULL, NULL "
         "FROM setup_image s JOIN image i ON i.uuid = s.image WHERE s.setup = ?2 ORDER BY s.position",
     [SQL_TOKEN_IMAGES] =
-        "SELECT i.uuid, i.name, i.type, i.compression, t.version, t.keep, NULL "
+        "SELECT i.uuid, i.name, i.type, i.compression, t.version, t.keep, NULL, NULL "
         "FROM token_image t JOIN image i ON i.uuid = t.image WHERE t.token = ? ORDER BY t.position",
     [SQL_BOOT_IMAGES] =
-        "SELECT b.image, b.name, i.type, i.compression, b.version, b.keep, b.result "
+        "SELECT b.image, b.name, i.type, i.compression, b.version, b.keep, b.result, b.temporal "
         "FROM boot_image b LEFT JOIN image i ON i.uuid = b.image WHERE b.boot = ? ORDER BY b.position",
 
     /* ---- boots */
@@ -228,9 +237,19 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BOOT_UNLEASE] = "UPDATE boot SET token = NULL, address = NULL, attempts = attempts + 1 WHERE id = ?",
     [SQL_BOOT_DISCONNECTED] = "UPDATE boot SET disconnected = nullif(?, 0) WHERE id = ?",
     [SQL_BOOT_IMAGE_ADD] =
-        "INSERT INTO boot_image (boot, position, image, name, version, keep) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO boot_image (boot, position, image, name, version, keep, temporal) VALUES (?, ?, ?, ?, ?, ?, ?)",
     [SQL_BOOT_IMAGES_REMOVE] = "DELETE FROM boot_image WHERE boot = ?",
     [SQL_BOOT_IMAGE_RESULT] = "UPDATE boot_image SET result = ? WHERE boot = ? AND image = ?",
+    [SQL_TEMPORAL_FIND] = TEMPORAL "WHERE t.machine = " MACHINE_OF_MAC " AND t.image = ?",
+    [SQL_TEMPORAL] = TEMPORAL "WHERE t.id = ?",
+    [SQL_TEMPORALS_IDLE] = TEMPORAL "WHERE NOT EXISTS (" TEMPORAL_BOOT("t.id") ")",
+    [SQL_TEMPORAL_USER] = TEMPORAL_BOOT("?"),
+    [SQL_TEMPORAL_ADD] = "INSERT INTO temporal (machine, image, version, used) VALUES (?, ?, ?, now())",
+    [SQL_TEMPORAL_USE] = "UPDATE temporal SET used = now() WHERE id = ?",
+    [SQL_TEMPORAL_CEASE] =
+        "UPDATE temporal SET used = now() WHERE id IN (SELECT temporal FROM boot_image WHERE boot = ?)",
+    [SQL_TEMPORAL_REMOVE] = "DELETE FROM temporal WHERE id = ?",
+    [SQL_TEMPORAL_GONE] = "SELECT seq >= ? FROM sqlite_sequence WHERE name = 'temporal'",
     [SQL_WARN_PEGGED] =
         "SELECT i.name, s.version FROM setup_image s JOIN image i ON i.uuid = s.image "
         "WHERE (?1 OR s.updates) AND s.setup = ?2 AND s.version IS NOT NULL ORDER BY s.position LIMIT 1",

@@ -132,7 +132,11 @@ SELECT m.mac, m.name,
         'Queued', (SELECT queued FROM machine_queue WHERE machine = m.mac),
         'MachineImage', (SELECT json_object('UUID', image, 'Type', 'machine', 'ImageFileType', 'raw',
                              'Filesystem', filesystem, 'Size', size_mib, 'AllocatedBytes', allocated)
-                         FROM machine_disk WHERE machine = m.mac))
+                         FROM machine_disk WHERE machine = m.mac),
+        'Temporal', (SELECT json_group_array(json(one)) FROM
+            (SELECT json_object('ID', t.id, 'Name', i.name, 'ImageModelUUID', t.image, 'Version', t.version,
+                 'UsedAt', t.used) AS one
+             FROM temporal t JOIN image i ON i.uuid = t.image WHERE t.machine = m.mac ORDER BY i.name)))
 FROM machine m JOIN machine_state s ON s.mac = m.mac;
 
 -- What a boot has: frozen by its lease; before that what its setup means now, Version null where there is none. Both halves
@@ -140,8 +144,10 @@ FROM machine m JOIN machine_state s ON s.mac = m.mac;
 CREATE TEMP VIEW boot_disk (boot, position, image, name, version, keep, result) AS
 SELECT boot, position, image, name, version, keep, result FROM boot_image
 UNION ALL
-SELECT b.id, s.position, i.uuid, i.name, CAST(coalesce(s.version, i.head) AS INTEGER),
-    CAST(b.updates OR s.updates OR i.type = 'user' AS INTEGER), CAST(NULL AS INTEGER)
+SELECT b.id, s.position, i.uuid, i.name, 
+    CAST(coalesce((SELECT t.version FROM temporal t WHERE t.machine = b.machine AND t.image = i.uuid), s.version, i.head)
+         AS INTEGER),
+    CAST((b.updates OR s.updates OR i.type = 'user') AND i.type <> 'temporal' AS INTEGER), CAST(NULL AS INTEGER)
 FROM boot b JOIN setup_image s ON s.setup = b.setup JOIN image i ON i.uuid = s.image
 WHERE b.state IN ('queued', 'cancelled');
 
@@ -223,7 +229,9 @@ SELECT m.name AS MACHINE, m.mac AS MAC,
                                                       ORDER BY address)) AS ADDRESS,
     s.state AS STATE, s.boot AS BOOT, (SELECT queued FROM machine_queue WHERE machine = m.mac) AS QUEUED,
     (SELECT size_text(size_mib * 1048576) || ' ' || filesystem || coalesce(', ' || size_text(allocated) || ' used', '')
-     FROM machine_disk WHERE machine = m.mac) AS DISK
+     FROM machine_disk WHERE machine = m.mac) AS DISK,
+    (SELECT group_concat(i.owner || '/' || i.name || '@' || t.version, ' ') FROM temporal t JOIN image i ON i.uuid = t.image
+     WHERE t.machine = m.mac) AS TEMPORAL
 FROM machine m JOIN machine_state s ON s.mac = m.mac;
 
 CREATE TEMP VIEW image_row AS

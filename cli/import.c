@@ -18,7 +18,8 @@
 const struct option image_import_options[] = {
     {"owner", "USER", "default: who calls, or the only admin", false},
     {"new", NULL, "fail when the image exists", false},
-    {"kind", "KIND", "of a new image: system or user; default: system, of a plain user: user", false},
+    {"kind", "KIND", "of a new image: system, user or temporal; default: system, of a plain user: user",
+     false},
     {"compression", "HOW", "of a new image: none or zstd; default: zstd", false},
     {"filesystem", "TYPE", "of a new image: ext4, fat32 or raw; default: what is found on it", false},
     {"comment", "TEXT", "what is new in this version", false},
@@ -191,7 +192,7 @@ static int find_or_plan(struct import *m, struct err *e)
 
 static int check_options(struct cli *c, struct err *e)
 {
-    static const char *const kinds[] = {"system", "user", NULL};
+    static const char *const kinds[] = {"system", "user", "temporal", NULL};
     static const char *const compressions[] = {"none", "zstd", NULL};
     static const char *const filesystems[] = {"ext4", "fat32", "raw", NULL};
     const char *kind = cli_option(c, "kind"), *compression = cli_option(c, "compression"),

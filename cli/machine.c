@@ -4,6 +4,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/fsutil.h"
 #include "lib/store/machine-image.h"
+#include "lib/store/overlay.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -33,6 +34,7 @@ static const struct option machine_set_options[] = {
     {"no-default-setup", NULL, "nothing, when its queue is empty", false},
     {"disk-size", "SIZE", "grow its own disk", false},
     {"disk-filesystem", "FS", "of its own disk, before its first use: ext4, fat32 or raw", false},
+    {"drop-temporal", "IMAGE", "throw away what it keeps of this image", true},
     {NULL, NULL, NULL, false},
 };
 
@@ -175,22 +177,55 @@ static int read_change(struct cli *c, struct machine_change *n, struct mac add[C
     return disk_size_of(c, &n->disk_size, e);
 }
 
+/* The words of --drop-temporal. */
+static int temporals_of(struct cli *c, const struct machine *m, int64_t ret[CLI_OPTIONS_MAX],
+                        size_t *ret_count, struct err *e)
+{
+    const char *text;
+    struct image image;
+    struct temporal t;
+    *ret_count = 0;
+    while ((text = cli_option_at(c, "drop-temporal", *ret_count))) {
+        if (image_find(c->catalog, text, c->user, &image, e) < 0)
+            return -1;
+        if (temporal_find(c->catalog, &m->mac, &image.uuid, &t, e) < 0)
+            return err_wrap(e, "%s", text);
+        ret[(*ret_count)++] = t.id;
+    }
+    return 0;
+}
+
+/* Their rows are gone: what fails here is left over, and harms nobody. */
+static void remove_temporals(struct cli *c, const int64_t *ids, size_t count)
+{
+    struct err e;
+    for (size_t i = 0; i < count; i++) {
+        cleanup(free) char *dir = conf_temporal_dir(&c->conf, ids[i]);
+        if (overlay_remove(dir, &e) < 0)
+            cli_warn(c, "left behind: %s", e.msg);
+    }
+}
+
 static int run_machine_set(struct cli *c, struct err *e)
 {
+    int64_t drop[CLI_OPTIONS_MAX];
     struct mac add[CLI_OPTIONS_MAX], remove[CLI_OPTIONS_MAX];
     struct machine_change change;
     struct machine m;
     struct setup setup;
     const char *setup_text = cli_option(c, "default-setup");
     if (read_change(c, &change, add, remove, e) < 0 || machine_find(c->catalog, c->words[0], &m, e) < 0 ||
-        (setup_text && setup_find(c->catalog, setup_text, c->user, &setup, e) < 0))
+        (setup_text && setup_find(c->catalog, setup_text, c->user, &setup, e) < 0) ||
+        temporals_of(c, &m, drop, &change.ndrop, e) < 0)
         return -1;
+    change.drop = drop;
     if (setup_text)
         change.default_setup = &setup.uuid;
     bool disk = change.disk_size || change.disk_filesystem;
     if ((disk && (try_change(c, &m, &change, e) < 0 || bring_disk_in_step(c, &m, &change, e) < 0)) ||
         machine_set(c->catalog, c->actor, &m.mac, &change, e) < 0)
         return -1;
+    remove_temporals(c, drop, change.ndrop);
     cli_render(c);
     return 0;
 }
@@ -210,6 +245,7 @@ static void remove_files(struct cli *c, const struct machine_remains *r)
         if (remove_tree(overlays, &e) < 0)
             cli_warn(c, "left behind: %s", e.msg);
     }
+    remove_temporals(c, r->temporals, r->ntemporals);
 }
 
 static int run_machine_remove(struct cli *c, struct err *e)
@@ -221,6 +257,7 @@ static int run_machine_remove(struct cli *c, struct err *e)
         return -1;
     remove_files(c, &remains);
     free(remains.boots);
+    free(remains.temporals);
     cli_render(c);
     return 0;
 }

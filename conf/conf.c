@@ -385,6 +385,11 @@ char *conf_catalog_path(const struct conf *c)
     return path_format("%s/catalog.db", c->server.state_dir);
 }
 
+char *conf_temporal_dir(const struct conf *c, int64_t id)
+{
+    return path_format("%s/temporal-%lld", c->server.overlays_dir, (long long)id);
+}
+
 char *conf_overlay_dir(const struct conf *c, int64_t boot, size_t n)
 {
     return path_format("%s/%lld/%zu", c->server.overlays_dir, (long long)boot, n);

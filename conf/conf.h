@@ -91,6 +91,8 @@ struct conf {
         uint64_t zstd_level;   /* 1 … 19 */
         uint64_t cache_memory; /* bytes */
         uint64_t reserve;      /* bytes of free space never used */
+        uint64_t
+            temporal_days; /* how long what was written to temporal images is kept without use; 0: not at all */
     } store;
     struct {
         uint64_t quota; /* bytes a disk of a boot may take; 0: no limit */
@@ -141,6 +143,7 @@ int conf_take_over(const struct conf *now, const struct conf *file, struct conf 
 
 /* Paths that several parts use; malloc'ed. */
 char *conf_catalog_path(const struct conf *c);                        /* STATE/catalog.db */
+char *conf_temporal_dir(const struct conf *c, int64_t id);            /* OVERLAYS/temporal-<id> */
 char *conf_overlay_dir(const struct conf *c, int64_t boot, size_t n); /* OVERLAYS/<boot>/<n> */
 
 #endif

@@ -96,6 +96,9 @@ const struct conf_key conf_keys[] = {
      .restart = SERVE, .help = "Memory for decompressed chunks, shared by all machines."},
     {"store", "reserve", KIND_SIZE, AT(store.reserve), .max = 1024 * TIB, .def = "1G",
      .help = "Free space of the file system that is never used."},
+    {"store", "temporal-days", KIND_NUMBER, AT(store.temporal_days), .max = 36500, .def = "7",
+     .help = "How many days what a machine has written to an image of type temporal is kept without\n"
+             "being used; 0: not beyond its boot."},
 
     {"overlay", "quota", KIND_SIZE, AT(overlay.quota), .max = 1024 * TIB, .def = "0",
      .help = "The most that one disk of one boot may write. 0: no limit."},

@@ -337,6 +337,20 @@ static bool needs_no_overlay(enum boot_state s)
            s == BOOT_CANCELLED;
 }
 
+/* A drop that was cut off between its row and its folder. */
+static int remove_left_temporal(struct publisher *p, const char *name, struct err *e)
+{
+    static const char prefix[] = "temporal-";
+    uint64_t id;
+    struct err ignored;
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0 ||
+        parse_number(name + sizeof prefix - 1, 1, INT64_MAX, &id, &ignored) < 0 ||
+        !guarded(p->guard, temporal_is_gone, (int64_t)id))
+        return 0;
+    cleanup(free) char *dir = conf_temporal_dir(p->conf, (int64_t)id);
+    return overlay_remove(dir, e);
+}
+
 /* Unknown folders are kept: what this catalog does not know may be another's only copy. */
 static int remove_left_overlays(struct publisher *p, struct err *e)
 {
@@ -348,6 +362,8 @@ static int remove_left_overlays(struct publisher *p, struct err *e)
         uint64_t id;
         struct boot b;
         struct err why;
+        if (remove_left_temporal(p, entry->d_name, e) < 0)
+            return -1;
         if (parse_number(entry->d_name, 1, INT64_MAX, &id, &why) < 0)
             continue;
         if (guarded(p->guard, boot_get, (int64_t)id, &b, &why) < 0)
@@ -386,7 +402,8 @@ int publish_seen_shut_down(struct publisher *p, const struct boot *boot, struct 
         view_close(base);
         if (r < 0)
             return -1;
-        mounted |= report.state == CLEAN_YES && report.mounted_since;
+        /* What is kept from boots before may have been mounted in one of those. */
+        mounted |= report.state == CLEAN_YES && report.mounted_since && !boot->images[i].temporal;
         clean = report.state == CLEAN_YES || (report.state == CLEAN_UNKNOWN && !boot->images[i].keep);
     }
     *ret = mounted && clean;

@@ -154,7 +154,7 @@ int server_session(struct server *s, const struct boot *b, struct session **ret,
         const struct session_events events = {.started = on_started, .damaged = on_damaged, .ctx = s};
         struct machine_disk own;
         if (guarded(&s->guard, machine_disk_get, &b->machine, &own, e) < 0 ||
-            session_new(s->store, &s->live, b, &own, &events, &session, e) < 0)
+            session_new(s->store, &s->temporals, &s->live, b, &own, &events, &session, e) < 0)
             return -1;
         session->disconnected = b->disconnected ? b->disconnected : time(NULL);
         session->next = s->sessions;
@@ -263,6 +263,7 @@ int server_configure(const char *conf_path, const struct server_hooks *hooks, st
     s->hooks = *hooks;
     s->lock_fd = -1;
     pthread_mutex_init(&s->binding, NULL);
+    pthread_mutex_init(&s->temporals.lock, NULL);
     pthread_mutex_init(&s->guard.lock, NULL);
     if (live_init(&s->live, conf_path, e) < 0) {
         free(s);
@@ -387,6 +388,7 @@ void server_free(struct server *s)
         close(s->lock_fd);
     live_release(&s->live);
     pthread_mutex_destroy(&s->binding);
+    pthread_mutex_destroy(&s->temporals.lock);
     pthread_mutex_destroy(&s->guard.lock);
     free(s);
 }

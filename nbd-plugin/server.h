@@ -29,6 +29,7 @@ struct server {
     struct guard guard;
     struct catalog *ticker_catalog; /* the ticker's own connection: rendering takes long */
     struct store *store;
+    struct temporals temporals;
     struct jobs *jobs;
     pthread_t ticker;
     bool ticker_runs;

@@ -42,7 +42,8 @@ static int disk_init(struct session *s, struct store *store, size_t n, struct er
         return err_wrap(e, "image %s@%" PRIu64, image->name, image->version);
     d->session = s;
     d->n = n;
-    d->dir = conf_overlay_dir(live_conf(s->live), s->boot.id, n);
+    d->dir = image->temporal ? conf_temporal_dir(live_conf(s->live), image->temporal)
+                             : conf_overlay_dir(live_conf(s->live), s->boot.id, n);
     pthread_mutex_init(&d->create, NULL);
     s->ndisks++;
     return 0;
@@ -55,9 +56,9 @@ static bool has_overlays(const struct session *s)
     return path_exists(dir);
 }
 
-int session_new(struct store *store, const struct live *live, const struct boot *boot,
-                const struct machine_disk *own, const struct session_events *events, struct session **ret,
-                struct err *e)
+int session_new(struct store *store, struct temporals *temporals, const struct live *live,
+                const struct boot *boot, const struct machine_disk *own, const struct session_events *events,
+                struct session **ret, struct err *e)
 {
     struct session *s = calloc(1, sizeof *s);
     if (!s)
@@ -65,6 +66,7 @@ int session_new(struct store *store, const struct live *live, const struct boot 
     s->boot = *boot;
     s->live = live;
     s->store = store;
+    s->temporals = temporals;
     s->own = *own;
     pthread_mutex_init(&s->own_open, NULL);
     s->events = *events;
@@ -117,18 +119,39 @@ static struct overlay_limits limits_of(const struct session *s)
     return (struct overlay_limits){.quota = conf->overlay.quota, .reserve = conf->store.reserve};
 }
 
+/* 0: an overlay of its boot alone. */
+static int64_t temporal_of(const struct disk *d)
+{
+    return d->session->boot.images[d->n].temporal;
+}
+
+static void close_overlay(struct disk *d)
+{
+    struct overlay *o = atomic_exchange(&d->overlay, NULL);
+    if (temporal_of(d))
+        temporal_close(d->session->temporals, o);
+    else
+        overlay_close(o);
+}
+
+static int open_overlay(struct disk *d, struct overlay **ret, struct err *e)
+{
+    struct overlay_limits limits = limits_of(d->session);
+    int64_t temporal = temporal_of(d);
+    return temporal ? temporal_open(d->session->temporals, temporal, d->dir, &limits, ret, e)
+                    : overlay_open(d->dir, &limits, ret, e);
+}
+
 static int disk_load(struct disk *d, struct err *e)
 {
     struct overlay *o;
-    struct overlay_limits limits = limits_of(d->session);
-    if (overlay_open(d->dir, &limits, &o, e) < 0)
+    if (open_overlay(d, &o, e) < 0)
         return e->code == ERR_NOT_FOUND ? 0 : -1;
-    if (check_overlay(d, o, e) < 0) {
-        overlay_close(o);
-        return -1;
-    }
     d->overlay = o;
-    return 0;
+    if (check_overlay(d, o, e) == 0)
+        return 0;
+    close_overlay(d);
+    return -1;
 }
 
 static bool is_fenced(struct session *s)
@@ -194,7 +217,7 @@ void session_fence(struct session *s, enum fence level)
 void session_close_overlays(struct session *s)
 {
     for (size_t n = 0; n < s->ndisks; n++)
-        overlay_close(atomic_exchange(&s->disks[n].overlay, NULL));
+        close_overlay(&s->disks[n]);
 }
 
 void session_overlays(struct session *s, struct overlay *ret[SETUP_IMAGES_MAX])
@@ -325,9 +348,11 @@ static int create_overlay(struct disk *d, struct overlay **ret, struct err *e)
         .base_version = s->boot.images[d->n].version,
         .base_layer = f->layer,
         .size = f->virtual_size,
-        .durable =
-            s->boot.images[d->n].keep || live_conf(s->live)->overlay.durability == CONF_DURABILITY_ALWAYS,
+        .durable = s->boot.images[d->n].keep || temporal_of(d) ||
+                   live_conf(s->live)->overlay.durability == CONF_DURABILITY_ALWAYS,
     };
+    if (temporal_of(d))
+        return temporal_create(s->temporals, temporal_of(d), d->dir, &meta, &limits, ret, e);
     if (make_dirs(parent, 0700, e) < 0 || fsync_dir(live_conf(s->live)->server.overlays_dir, e) < 0)
         return -1;
     return overlay_create(d->dir, &meta, &limits, ret, e);

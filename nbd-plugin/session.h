@@ -10,6 +10,7 @@
 #include "lib/store/store.h"
 #include "nbd-plugin/guard.h"
 #include "nbd-plugin/live.h"
+#include "nbd-plugin/temporal.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -32,7 +33,7 @@ struct disk {
     struct session *session;
     size_t n; /* its place in the boot */
     struct view *base;
-    char *dir;                         /* overlays/<boot>/<n> */
+    char *dir;                         /* overlays/<boot>/<n>, or overlays/temporal-<id> */
     pthread_mutex_t create;            /* held while the overlay is made */
     _Atomic(struct overlay *) overlay; /* NULL until the first write */
     atomic_bool damage_told;
@@ -45,6 +46,7 @@ struct session {
     struct boot boot; /* as it was leased; `state` of it is not kept up: see `running` */
     const struct live *live;
     struct store *store;
+    struct temporals *temporals; /* the server's */
     struct session_events events;
     size_t ndisks;
     struct disk disks[SETUP_IMAGES_MAX];
@@ -71,9 +73,9 @@ struct session {
 };
 
 /* Opens the bases; overlays come with session_load. `own`: the machine's own disk. One reference. */
-int session_new(struct store *store, const struct live *live, const struct boot *boot,
-                const struct machine_disk *own, const struct session_events *events, struct session **ret,
-                struct err *e) must_check;
+int session_new(struct store *store, struct temporals *temporals, const struct live *live,
+                const struct boot *boot, const struct machine_disk *own, const struct session_events *events,
+                struct session **ret, struct err *e) must_check;
 /* Only when refs is 0. */
 void session_free(struct session *s);
 /* Opens overlays that an earlier process left (their maps are replayed). The caller holds `binding`.

@@ -2,6 +2,7 @@
 #include "nbd-plugin/ticker.h"
 
 #include "lib/base/cleanup.h"
+#include "lib/base/fsutil.h"
 #include "lib/base/log.h"
 #include "nbd-plugin/counters.h"
 
@@ -12,6 +13,8 @@
 
 #define TICK_MILLISECONDS 100
 #define TICKS_A_SECOND (1000 / TICK_MILLISECONDS)
+#define TICKS_A_MINUTE (60 * TICKS_A_SECOND)
+#define SECONDS_A_DAY 86400
 
 struct ticker {
     struct server *server;
@@ -54,6 +57,42 @@ static void serve_requests(struct server *s)
         log_error("requests: %s", e.msg);
 }
 
+/* ---- what machines keep of temporal images ---- */
+
+static void drop(struct server *s, const struct temporal *t, const char *dir, const char *why)
+{
+    struct err e;
+    /* A machine that came back meanwhile goes on with it. */
+    if (temporal_drop(s->ticker_catalog, "server", t->id, why, &e) < 0) {
+        if (e.code != ERR_STATE && e.code != ERR_NOT_FOUND)
+            log_error("temporal overlay %" PRId64 ": %s", t->id, e.msg);
+        return;
+    }
+    if (overlay_remove(dir, &e) < 0)
+        log_error("%s", e.msg);
+}
+
+static void drop_temporals(struct server *s)
+{
+    cleanup(free) struct temporal *list = NULL;
+    size_t count;
+    struct err e;
+    char why[60];
+    uint64_t days = server_conf(s)->store.temporal_days;
+    if (temporals_idle(s->ticker_catalog, &list, &count, &e) < 0) {
+        log_error("temporal overlays: %s", e.msg);
+        return;
+    }
+    snprintf(why, sizeof why, "not used for %" PRIu64 " days", days);
+    for (size_t i = 0; i < count; i++) {
+        cleanup(free) char *dir = conf_temporal_dir(server_conf(s), list[i].id);
+        if (!path_exists(dir))
+            drop(s, &list[i], dir, "nothing was written");
+        else if (time(NULL) - list[i].used >= (int64_t)(days * SECONDS_A_DAY))
+            drop(s, &list[i], dir, why);
+    }
+}
+
 static void watch_catalog(struct server *s)
 {
     struct err e;
@@ -66,6 +105,7 @@ static void watch_catalog(struct server *s)
         return;
     s->seen_version = version;
     serve_requests(s);
+    drop_temporals(s);
     if (s->hooks.render(s->ticker_catalog, server_conf(s), &e) < 0)
         log_error("boot scripts: %s", e.msg);
 }
@@ -173,6 +213,8 @@ static void *tick(void *arg)
     free(arg);
     for (unsigned n = 0; t.sleep(TICK_MILLISECONDS); n++) {
         watch_catalog(t.server);
+        if (n % TICKS_A_MINUTE == 0)
+            drop_temporals(t.server);
         if (n % TICKS_A_SECOND == 0)
             watch_sessions(t.server);
     }

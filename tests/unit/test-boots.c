@@ -209,7 +209,66 @@ static void what_is_kept(void)
     end(&b, id, BOOT_DISCARDED);
     CHECK_OK(boot_queue(b.c, "alice", &b.mac, &setup, true, NULL, &id, NULL, &e));
     boot = lease(&b, NULL);
-    CHECK(boot.images[0].keep && boot.images[1].keep && boot.images[2].keep && boot.images[3].keep);
+    CHECK(boot.images[0].keep && boot.images[1].keep && boot.images[2].keep && !boot.images[3].keep);
+    bench_close(&b);
+}
+
+static void temporal_images_stay_on_their_base(void)
+{
+    struct bench b = bench_open();
+    struct uuid scratch = bench_image(b.c, "scratch", "alice", "temporal"), setup;
+    struct setup_image two[] = {{.image = b.image}, {.image = scratch}};
+    struct temporal t, *idle;
+    size_t count;
+    int64_t id;
+    CHECK_OK(setup_create(b.c, "alice", "two", "alice", two, 2, &setup, &e));
+    CHECK_FAILS(temporal_find(b.c, &b.mac, &scratch, &t, &e), ERR_NOT_FOUND);
+    CHECK_OK(boot_queue(b.c, "alice", &b.mac, &setup, false, NULL, &id, NULL, &e));
+    struct boot boot = lease(&b, NULL);
+    CHECK_OK(temporal_find(b.c, &b.mac, &scratch, &t, &e));
+    CHECK(boot.images[1].temporal == t.id && !boot.images[0].temporal && t.version == START);
+    CHECK_FAILS(temporal_drop(b.c, "root", t.id, "asked for", &e), ERR_STATE);
+    CHECK(strstr(e.msg, "boot 1, which has image scratch, is leased; try: labboot boot end 1"));
+    CHECK_OK(temporals_idle(b.c, &idle, &count, &e));
+    CHECK(count == 0);
+    free(idle);
+
+    db_set_now(b.c, START + 100);
+    end(&b, id, BOOT_DISCARDED);
+    CHECK_OK(temporals_idle(b.c, &idle, &count, &e));
+    CHECK(count == 1 && idle[0].id == t.id && idle[0].used == START + 100);
+    free(idle);
+
+    /* What the setup means moves on; the machine's next boot does not. */
+    struct version_new v = bench_version(&scratch, START + 200, START);
+    CHECK_OK(version_publish(b.c, "alice", NULL, &v, &e));
+    CHECK_OK(boot_queue(b.c, "alice", &b.mac, &setup, true, NULL, &id, NULL, &e));
+    CHECK_OK(boot_next(b.c, &b.mac, &boot, &e));
+    CHECK(boot.images[1].version == START && !boot.images[1].keep);
+    boot = lease(&b, NULL);
+    CHECK(boot.images[1].version == START && boot.images[1].temporal == t.id);
+    end(&b, id, BOOT_DISCARDED);
+    bench_ask(&b, "DELETE FROM version WHERE number = 1795460000 AND image = (SELECT image FROM temporal)");
+    bench_ask(&b, "DELETE FROM image WHERE uuid = (SELECT image FROM temporal)");
+    CHECK(version_exists(b.c, &scratch, START));
+
+    /* Dropped, it begins anew with what is the latest then, and as another. */
+    bench_render(&b);
+    CHECK_OK(temporal_drop(b.c, "root", t.id, "asked for", &e));
+    CHECK(bench_script_wanted(&b) && temporal_is_gone(b.c, t.id) && !temporal_is_gone(b.c, t.id + 1));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'temporal-dropped' AND actor = 'root' AND "
+                        "detail = 'alice/scratch@1795460000: asked for'") == 1);
+    CHECK_FAILS(temporal_drop(b.c, "root", t.id, "asked for", &e), ERR_NOT_FOUND);
+    CHECK_OK(boot_queue(b.c, "alice", &b.mac, &setup, false, NULL, &id, NULL, &e));
+    boot = lease(&b, NULL);
+    CHECK(boot.images[1].version == START + 200 && boot.images[1].temporal > t.id);
+    end(&b, id, BOOT_DISCARDED);
+
+    struct machine_remains gone;
+    CHECK_OK(machine_remove(b.c, "root", &b.mac, false, &gone, &e));
+    CHECK(gone.ntemporals == 1 && gone.temporals[0] == boot.images[1].temporal);
+    free(gone.boots);
+    free(gone.temporals);
     bench_close(&b);
 }
 
@@ -750,6 +809,7 @@ int main(void)
     UNIT(a_boot_remembers_its_life);
     UNIT(queueing_is_refused_or_warned_about);
     UNIT(what_is_kept);
+    UNIT(temporal_images_stay_on_their_base);
     UNIT(first_in_first_out_then_the_default);
     UNIT(a_token_freezes_what_it_was_rendered_with);
     UNIT(a_token_is_too_old_after_ten_minutes);

@@ -457,6 +457,7 @@ static void a_boot_that_runs_holds_its_machine(void)
     CHECK_OK(machine_remove(b.c, "root", &b.mac, true, &gone, &e));
     CHECK(gone.nboots == 1 && gone.boots[0] == boot.id);
     free(gone.boots);
+    free(gone.temporals);
     bench_close(&b);
 }
 
@@ -473,6 +474,7 @@ static void a_removed_machine_leaves_its_trail(void)
     CHECK_OK(machine_remove(b.c, "root", &b.mac, false, &gone, &e));
     CHECK(uuid_equal(&gone.image, &image) && gone.nboots == 1);
     free(gone.boots);
+    free(gone.temporals);
     CHECK(bench_ask(&b, "SELECT (SELECT count(*) FROM machine) + (SELECT count(*) FROM machine_mac) + "
                         "(SELECT count(*) FROM address) + (SELECT count(*) FROM lease) + "
                         "(SELECT count(*) FROM boot) + (SELECT count(*) FROM machine_image) + "

@@ -206,7 +206,7 @@ static void boots_and_machines(void)
                  "LeasedAt,StartedAt,DisconnectedAt,EndedAt,Address,Result,Images,Comment");
     check_fields(boot, "$.Machine",
                  "Name,Architecture,Managed,MacAddress,ImageUUID,MoreMacAddresses,DefaultSetupUUID,"
-                 "Addresses,State,Queued,MachineImage");
+                 "Addresses,State,Queued,MachineImage,Temporal");
     check_fields(boot, "$.Machine.MachineImage", "UUID,Type,ImageFileType,Filesystem,Size,AllocatedBytes");
     check_at(boot, "$.Machine.MachineImage.Size", "128");
     check_at(boot, "$.Machine.MachineImage.AllocatedBytes", "null");
