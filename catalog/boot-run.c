@@ -236,7 +236,10 @@ static int publish_one(struct catalog *c, const struct boot *b, const struct ver
     if (image.head == v->parent)
         return image_head_set(c, &v->image, v->version, e);
     *branched = true;
-    return 0;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERSION_BRANCH);
+    put_uuid(s, &v->image);
+    put_nonzero(s, v->version);
+    return stmt_run(s, e);
 }
 
 int boot_publish(struct catalog *c, int64_t id, const struct version_new *versions, size_t count,

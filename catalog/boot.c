@@ -266,16 +266,34 @@ static int insert(struct catalog *c, const struct mac *machine, const struct uui
     return 0;
 }
 
+int boot_kernel(struct catalog *c, const struct boot *b, size_t *ret_image, char ret[TEXT_SIZE],
+                struct err *e)
+{
+    size_t from = 0;
+    if (version_kernel(c, &b->images[0].image, b->images[0].version, ret, e) < 0)
+        return -1;
+    for (size_t i = 1; i < b->nimages && from == 0 && !ret[0]; i++)
+        if (strcmp(b->images[i].type, "boot") == 0)
+            from = i;
+    if (from && version_kernel(c, &b->images[from].image, b->images[from].version, ret, e) < 0)
+        return -1;
+    *ret_image = ret[0] ? from : 0;
+    return 0;
+}
+
 /* Who tests with nbd-client boots no kernel. */
 static int warn_of_kernel(struct catalog *c, const struct boot *b, char ret[TEXT_SIZE], struct err *e)
 {
     char kernel[TEXT_SIZE];
-    const struct boot_image *root = &b->images[0];
-    if (version_kernel(c, &root->image, root->version, kernel, e) < 0)
+    size_t from;
+    if (boot_kernel(c, b, &from, kernel, e) < 0)
         return -1;
     if (!kernel[0])
-        snprintf(ret, TEXT_SIZE, "%s@%llu has no kernel and initrd: a machine cannot boot it, only attach it",
-                 root->name, (unsigned long long)root->version);
+        snprintf(
+            ret, TEXT_SIZE,
+            "%s@%llu has no kernel and initrd, and no image of kind boot beside it has: a machine cannot "
+            "boot it, only attach it",
+            b->images[0].name, (unsigned long long)b->images[0].version);
     return 0;
 }
 

@@ -195,9 +195,44 @@ int version_publish(struct catalog *c, const char *actor, const struct image *cr
 int version_choose(struct catalog *c, const struct uuid *image, uint64_t at_least, uint64_t *ret,
                    struct err *e) must_check;
 bool version_exists(struct catalog *c, const struct uuid *image, uint64_t version);
+struct version_file {
+    uint64_t version;
+    struct uuid layer;
+};
+/* All versions of an image, the oldest first; *ret is malloc'ed. */
+int versions_of(struct catalog *c, const struct uuid *image, struct version_file **ret, size_t *ret_count,
+                struct err *e) must_check;
 /* Marks it damaged (an event the first time): refused for new boots. */
 int version_mark_damaged(struct catalog *c, const struct uuid *image, uint64_t version, const char *why,
                          struct err *e) must_check;
+
+/* What changes; NULL: it stays. A comment of "" is none. */
+struct image_change {
+    const char *name, *owner, *type, *compression, *filesystem, *comment;
+};
+/* One event with all that changed, none when nothing did. A name that the owner's images or another image of one of its
+ * setups has, a machine's image: ERR_STATE. */
+int image_change(struct catalog *c, const char *actor, const struct uuid *image,
+                 const struct image_change *change, struct err *e) must_check;
+int version_set_comment(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                        const char *comment, struct err *e) must_check;
+/* Makes a version the head. ERR_STATE when it is damaged. */
+int image_rollback(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                   struct err *e) must_check;
+
+/* Removes rows, never files: the file of *ret is to go next (store_retire_layer), and its kernel. The caller holds the
+ * image's lock. Refused (ERR_STATE) with all who need it: boots that have
+ * not ended, and but for `force` setups, tokens of queued boots, that it is a branch. The head: refused. `force` lets the
+ * setups that peg it follow latest. */
+int version_remove(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                   bool force, struct version_file *ret, struct err *e) must_check;
+/* The image and all its versions. `force` takes it out of setups; queued boots without any disk left are cancelled. */
+int image_remove(struct catalog *c, const char *actor, const struct uuid *image, bool force,
+                 struct err *e) must_check;
+/* Removes those versions beyond the newest `last`, made `days` days ago or earlier, that nobody needs: not the head, and
+ * nothing that version_remove refuses. *ret is malloc'ed, the oldest first. dry_run: only tells. */
+int image_keep(struct catalog *c, const char *actor, const struct uuid *image, uint64_t last, uint64_t days,
+               bool dry_run, struct version_file **ret, size_t *ret_count, struct err *e) must_check;
 
 /* ---- setups ------------------------------------------------------------------------------------------------ */
 struct setup_image {
@@ -371,7 +406,8 @@ struct script_job {
     enum script_kind kind;
     struct boot
         boot; /* WAIT: the running one; BOOT: the next, its token and versions as they must be rendered */
-    char kernel[TEXT_SIZE]; /* BOOT: the release that the root version's row names, "" when it has none */
+    size_t kernel_image;    /* BOOT: which of the boot's images kernel and initrd come from */
+    char kernel[TEXT_SIZE]; /* BOOT: the release that this version's row names, "" when it has none */
     uint64_t generation;    /* script_wanted when it was read */
 };
 /* The first machine, by MAC and behind `after` (NULL: of all), whose script is not the one wanted. In its transaction: a new token is made when boot or versions

@@ -291,12 +291,19 @@ int image_head_set(struct catalog *c, const struct uuid *image, uint64_t version
 
 /* ---- publish ------------------------------------------------------------------------------------------- */
 
-static int image_insert(struct catalog *c, const struct image *i, struct err *e)
+int image_name_free(struct catalog *c, const char *owner, const char *name, struct err *e)
 {
     struct found other;
-    int row = find_one(c, SQL_IMAGE_NAMED_BY_OWNER, i->owner, i->name, &other, e);
+    int row = find_one(c, SQL_IMAGE_NAMED_BY_OWNER, owner, name, &other, e);
     if (row != 0)
-        return row < 0 ? -1 : err_set(e, ERR_STATE, "image '%s/%s' exists already", i->owner, i->name);
+        return row < 0 ? -1 : err_set(e, ERR_STATE, "image '%s/%s' exists already", owner, name);
+    return 0;
+}
+
+static int image_insert(struct catalog *c, const struct image *i, struct err *e)
+{
+    if (image_name_free(c, i->owner, i->name, e) < 0)
+        return -1;
     cleanup(stmt) struct stmt *s = stmt_use(c, SQL_IMAGE_ADD);
     put_uuid(s, &i->uuid);
     put_text(s, i->name);

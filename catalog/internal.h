@@ -43,6 +43,8 @@ int version_insert(struct catalog *c, const struct version_new *v, int64_t boot,
 int image_event(struct catalog *c, const char *actor, const char *what, const struct uuid *image,
                 uint64_t version, const char *detail, struct err *e) must_check;
 int image_head_set(struct catalog *c, const struct uuid *image, uint64_t version, struct err *e) must_check;
+/* ERR_STATE when the owner has another image of that name. */
+int image_name_free(struct catalog *c, const char *owner, const char *name, struct err *e) must_check;
 
 /* ---- temporal.c */
 /* In the lease: makes or finds what the boot's temporal images go on with, and sets their versions accordingly. */
@@ -65,6 +67,10 @@ int boot_resolve_token(struct catalog *c, const char *token, struct boot *b, str
 int boot_unended(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
 /* All its images have versions that are there and not damaged: else ERR_STATE. */
 int boot_check(struct catalog *c, const struct boot *b, struct err *e) must_check;
+/* Where its kernel and initrd come from: the root, or where that has none the first image of type boot. ret: its release,
+ * "" when that has none either (then *ret_image is the root). */
+int boot_kernel(struct catalog *c, const struct boot *b, size_t *ret_image, char ret[TEXT_SIZE],
+                struct err *e) must_check;
 /* boot_next without a transaction of its own. */
 int boot_next_row(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
 

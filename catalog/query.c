@@ -11,7 +11,7 @@ static const struct {
     [QUERY_USERS] = {SQL_USERS_ROWS, SQL_USERS_JSON, NULL, NULL, 0},
     [QUERY_MACHINES] = {SQL_MACHINES_ROWS, SQL_MACHINES_JSON, NULL, NULL, 0},
     [QUERY_MACHINE] = {SQL_MACHINE_ROWS, SQL_MACHINE_JSON, "machine", "machine list", 1},
-    [QUERY_IMAGES] = {SQL_IMAGES_ROWS, SQL_IMAGES_JSON, NULL, NULL, 0},
+    [QUERY_IMAGES] = {SQL_IMAGES_ROWS, SQL_IMAGES_JSON, NULL, NULL, 2},
     [QUERY_IMAGE] = {SQL_IMAGE_ROWS, SQL_IMAGE_JSON, "image", "image list", 1},
     [QUERY_VERSIONS] = {SQL_VERSIONS_ROWS, SQL_VERSIONS_JSON, NULL, NULL, 1},
     [QUERY_SETUPS] = {SQL_SETUPS_ROWS, SQL_SETUPS_JSON, NULL, NULL, 2},
@@ -97,6 +97,25 @@ int query_set_disks(struct catalog *c, uint64_t (*bytes)(void *ctx, const struct
             return -1;
     }
     return row;
+}
+
+int query_set_alone(struct catalog *c, const struct uuid *image, const struct version_bytes *list,
+                    size_t count, struct err *e)
+{
+    if (db_views(c, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *clear = stmt_use(c, SQL_ALONE_CLEAR);
+    if (stmt_run(clear, e) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        cleanup(stmt) struct stmt *s = stmt_use(c, SQL_ALONE_ADD);
+        put_uuid(s, image);
+        put_nonzero(s, list[i].version);
+        put_int(s, (int64_t)list[i].bytes);
+        if (stmt_run(s, e) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 int query_rows_of(struct catalog *c, enum query q, const char *const words[], query_row *row, void *ctx,

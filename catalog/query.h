@@ -11,7 +11,7 @@ enum query {
     QUERY_USERS,       /* all users */
     QUERY_MACHINES,    /* all machines */
     QUERY_MACHINE,     /* one: argument its (first) MAC as mac_format gives it */
-    QUERY_IMAGES,      /* all images */
+    QUERY_IMAGES,      /* images; words: owner, kind */
     QUERY_IMAGE,       /* one: argument its UUID */
     QUERY_VERSIONS,    /* versions of one image, newest first: argument its UUID */
     QUERY_SETUPS,      /* setups; words: owner, name of an image that they have */
@@ -48,6 +48,12 @@ int query_set_counters(struct catalog *c, const struct boot_counters *list, size
 /* For QUERY_MACHINE and QUERY_MACHINES of this connection: `bytes` tells what the file of a machine's disk takes. */
 int query_set_disks(struct catalog *c, uint64_t (*bytes)(void *ctx, const struct uuid *image), void *ctx,
                     struct err *e) must_check;
+struct version_bytes {
+    uint64_t version, bytes;
+};
+/* What each version alone holds, for QUERY_VERSIONS of this connection. */
+int query_set_alone(struct catalog *c, const struct uuid *image, const struct version_bytes *list,
+                    size_t count, struct err *e) must_check;
 /* One JSON value: an array for lists, an object for one. *ret is malloc'ed. */
 int query_json_of(struct catalog *c, enum query q, const char *const words[], char **ret,
                   struct err *e) must_check;

@@ -69,6 +69,8 @@ CREATE TABLE version (
     state        TEXT NOT NULL DEFAULT 'published' CHECK (state IN ('published', 'damaged')),
     -- what was found wrong with it; damaged versions are refused for new boots
     damage       TEXT,
+    -- 1: it was published beside the head, and `latest` never had it since: what it has is its own
+    branch       INTEGER NOT NULL DEFAULT 0 CHECK (branch IN (0, 1)),
     comment      TEXT,
     PRIMARY KEY (image, number),
     CHECK ((state = 'damaged') = (damage IS NOT NULL))

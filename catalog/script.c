@@ -114,9 +114,8 @@ static int decide(struct catalog *c, struct script_job *job, struct err *e)
         return e->code == ERR_NOT_FOUND ? 0 : -1;
     if (boot_check(c, &job->boot, e) < 0)
         return e->code == ERR_STATE ? 0 : -1;
-    const struct boot_image *root = &job->boot.images[0];
     job->kind = SCRIPT_BOOT;
-    return version_kernel(c, &root->image, root->version, job->kernel, e) < 0 ? -1
+    return boot_kernel(c, &job->boot, &job->kernel_image, job->kernel, e) < 0 ? -1
                                                                               : token_for(c, &job->boot, e);
 }
 

@@ -60,6 +60,9 @@
 #define JSON_LIST(view, order) "SELECT json_group_array(made_json(json)) FROM (SELECT json FROM " view " ORDER BY " order ")"
 #define JSON_ONE(view, key) "SELECT json FROM " view " WHERE " key " = ?"
 
+/* Not those of machines. */
+#define IMAGES_WANTED(owner, kind) "WHERE " owner " <> '' AND ?1 IN ('', " owner ") AND ?2 IN ('', " kind ") "
+
 const char *const statement_sql[SQL_COUNT] = {
     /* ---- the file */
     [SQL_BEGIN] = "BEGIN IMMEDIATE",
@@ -171,8 +174,48 @@ const char *const statement_sql[SQL_COUNT] = {
         "INSERT INTO version (image, number, parent, layer, virtual_size, stored_size, checksum, kernel, comment, boot, "
         "  made) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
     [SQL_VERSION_DAMAGE] = "UPDATE version SET state = 'damaged', damage = ? WHERE image = ? AND number = ?",
-
-    /* ---- setups */
+    [SQL_VERSION_BRANCH] = "UPDATE version SET branch = 1 WHERE image = ? AND number = ?",
+    /* What `latest` has now is no branch any more. */
+    [SQL_VERSION_UNBRANCH] =
+        "WITH RECURSIVE line (number) AS (SELECT head FROM image WHERE uuid = ?1 "
+        "  UNION SELECT v.parent FROM line JOIN version v ON v.image = ?1 AND v.number = line.number) "
+        "UPDATE version SET branch = 0 WHERE image = ?1 AND branch AND number IN (SELECT number FROM line)",
+    [SQL_VERSION_COMMENT] = "UPDATE version SET comment = ? WHERE image = ? AND number = ?",
+    [SQL_VERSIONS] = "SELECT number, layer FROM version WHERE image = ? ORDER BY number",
+    [SQL_VERSION_LAYER] = "SELECT number, layer FROM version WHERE image = ? AND number = ?",
+    [SQL_VERSION_REMOVE] = "DELETE FROM version WHERE image = ? AND number = ?",
+    [SQL_VERSION_HOLDS] =
+        "SELECT DISTINCT why FROM version_hold WHERE image = ?1 AND number = ?2 AND (NOT forcible OR NOT ?3) "
+        "ORDER BY forcible, why",
+    /* Older ones than the newest and than the day, that nothing needs. */
+    [SQL_VERSIONS_STALE] =
+        "SELECT number, layer FROM version v WHERE image = ?1 AND made <= now() - ?3 AND number NOT IN "
+        "  (SELECT number FROM version WHERE image = ?1 ORDER BY number DESC LIMIT ?2) "
+        "AND number IS NOT (SELECT head FROM image WHERE uuid = ?1) "
+        "AND NOT EXISTS (SELECT 1 FROM version_hold h WHERE h.image = v.image AND h.number = v.number) "
+        "ORDER BY number",
+    [SQL_VERSION_UNPEG] = "UPDATE setup_image SET version = NULL WHERE image = ? AND version = ?",
+    [SQL_IMAGE_COMMENT] = "SELECT coalesce(comment, '') FROM image WHERE uuid = ?",
+    [SQL_IMAGE_CHANGE] =
+        "UPDATE image SET name = ?, owner = ?, type = ?, compression = ?, filesystem = ? WHERE uuid = ?",
+    [SQL_IMAGE_COMMENT_SET] = "UPDATE image SET comment = nullif(?, '') WHERE uuid = ?",
+    [SQL_IMAGE_NAME_TAKEN] =
+        "SELECT s.owner || '/' || s.name FROM setup_image mine JOIN setup_image theirs ON theirs.setup = mine.setup "
+        "  JOIN image i ON i.uuid = theirs.image JOIN setup s ON s.uuid = mine.setup "
+        "WHERE mine.image = ?1 AND i.uuid <> ?1 AND i.name = ?2 ORDER BY 1 LIMIT 1",
+    [SQL_IMAGE_HOLDS] =
+        "SELECT DISTINCT why FROM image_hold WHERE image = ?1 AND (NOT forcible OR NOT ?2) ORDER BY forcible, why",
+    [SQL_IMAGE_REMOVE] = "DELETE FROM image WHERE uuid = ?",
+    /* Out of setups: those behind it move up, past each other's places. */
+    [SQL_IMAGE_BEHIND] =
+        "UPDATE setup_image SET position = position + 1000 WHERE position > "
+        "(SELECT position FROM setup_image mine WHERE mine.setup = setup_image.setup AND mine.image = ?)",
+    [SQL_IMAGE_OUT] = "DELETE FROM setup_image WHERE image = ?",
+    [SQL_IMAGES_UP] = "UPDATE setup_image SET position = position - 1001 WHERE position >= 1000",
+    /* Queued boots that would have no disk without the image. */
+    [SQL_BOOT_OF_IMAGE_ALONE] =
+        BOOT "WHERE b.state = 'queued' AND EXISTS (SELECT 1 FROM setup_image WHERE setup = b.setup AND image = ?1) "
+        "AND NOT EXISTS (SELECT 1 FROM setup_image WHERE setup = b.setup AND image <> ?1) ORDER BY b.id LIMIT 1",
     [SQL_SETUP_NAMED_BY_UUID] = SETUP_NAMED "uuid = ?",
     [SQL_SETUP_NAMED_BY_OWNER] = SETUP_NAMED "owner = ? AND name = ?",
     [SQL_SETUP_NAMED_BY_NAME] = SETUP_NAMED "name = ? ORDER BY owner",
@@ -305,7 +348,7 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_USERS_JSON] = JSON_LIST("user_json", "username"),
     [SQL_MACHINES_JSON] = JSON_LIST("machine_json", "name"),
     [SQL_MACHINE_JSON] = JSON_ONE("machine_json", "mac"),
-    [SQL_IMAGES_JSON] = JSON_LIST("image_json WHERE owner IS NOT NULL", "name, owner"),
+    [SQL_IMAGES_JSON] = JSON_LIST("image_json " IMAGES_WANTED("owner", "type"), "name, owner"),
     [SQL_IMAGE_JSON] = JSON_ONE("image_json", "uuid"),
     [SQL_VERSIONS_JSON] =
         "SELECT json_group_array(made_json(json)) FROM (SELECT json FROM version_json WHERE image = ? ORDER BY number DESC)",
@@ -320,6 +363,8 @@ const char *const statement_sql[SQL_COUNT] = {
         "SELECT json_group_array(made_json(json)) FROM "
         "(SELECT json FROM boot_json WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id)",
     [SQL_BOOT_JSON] = JSON_ONE("boot_json", "id"),
+    [SQL_ALONE_CLEAR] = "DELETE FROM alone",
+    [SQL_ALONE_ADD] = "INSERT OR REPLACE INTO alone (image, number, bytes) VALUES (?, ?, ?)",
     [SQL_COUNTERS_CLEAR] = "DELETE FROM counter",
     [SQL_COUNTERS_ADD] = "INSERT OR REPLACE INTO counter (boot, bytes_read, bytes_written, overlay) VALUES (?, ?, ?, ?)",
     [SQL_DISKS] = "SELECT image FROM machine_image",
@@ -330,10 +375,12 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_USERS_ROWS] = "SELECT * FROM user_row ORDER BY 1",
     [SQL_MACHINES_ROWS] = "SELECT * FROM machine_row ORDER BY 1",
     [SQL_MACHINE_ROWS] = "SELECT * FROM machine_row WHERE MAC = ?",
-    [SQL_IMAGES_ROWS] = "SELECT * FROM image_row WHERE OWNER <> '' ORDER BY 1, 2",
+    [SQL_IMAGES_ROWS] =
+        "SELECT IMAGE, OWNER, KIND, FILESYSTEM, COMPRESSION, SIZE, LATEST, VERSIONS, STORED, UUID FROM image_row "
+        IMAGES_WANTED("OWNER", "KIND") "ORDER BY 1, 2",
     [SQL_IMAGE_ROWS] = "SELECT * FROM image_row WHERE UUID = ?",
     [SQL_VERSIONS_ROWS] = 
-        "SELECT VERSION, TIME, STATE, PARENT, SIZE, STORED, KERNEL, BOOT, MACHINE, \"PEGGED BY\", \"USED BY\", COMMENT "
+        "SELECT VERSION, TIME, STATE, PARENT, SIZE, STORED, ALONE, KERNEL, BOOT, MACHINE, \"PEGGED BY\", \"USED BY\", COMMENT "
         "FROM version_row WHERE IMAGE = ? ORDER BY VERSION DESC",
     [SQL_SETUPS_ROWS] = "SELECT * FROM setup_row " SETUPS_WANTED("OWNER", "UUID") "ORDER BY 1, 2",
     [SQL_SETUP_ROWS] = "SELECT * FROM setup_row WHERE UUID = ?",

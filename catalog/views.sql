@@ -18,12 +18,20 @@ CREATE TEMP TABLE disk_use (
     bytes INTEGER NOT NULL
 ) STRICT;
 
+-- What the store knows of versions (query_set_alone), in bytes.
+CREATE TEMP TABLE alone (
+    image TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (image, number)
+) STRICT;
+
 -- ---- JSON -------------------------------------------------------------------------------------------------------
 CREATE TEMP VIEW user_json (username, json) AS
 SELECT username, json_object('Username', username, 'Name', name, 'Email', email, 'Role', role) FROM user;
 
-CREATE TEMP VIEW image_json (uuid, name, owner, json) AS
-SELECT i.uuid, i.name, i.owner,
+CREATE TEMP VIEW image_json (uuid, name, owner, type, json) AS
+SELECT i.uuid, i.name, i.owner, i.type,
     json_object('Name', i.name,
         'Versions', (SELECT json_group_array(json_object('Version', number, 'ImageModelUUID', image)) FROM
             (SELECT number, image FROM version WHERE image = i.uuid ORDER BY number)),
@@ -36,9 +44,13 @@ SELECT i.uuid, i.name, i.owner,
         'Filesystem', i.filesystem,
         'Head', i.head,
         'VirtualSize', h.virtual_size,
+        'Setups', (SELECT json_group_array(json(one)) FROM
+            (SELECT json_object('UUID', s.uuid, 'Name', s.owner || '/' || s.name) AS one
+             FROM setup_image p JOIN setup s ON s.uuid = p.setup WHERE p.image = i.uuid ORDER BY s.owner, s.name)),
         'Comment', i.comment)
 FROM image i LEFT JOIN version h ON h.image = i.uuid AND h.number = i.head;
 
+-- ---- who needs a version ------------------------------------------------------------------------------------------
 -- Setups that peg a version, and boots that have it and have not ended.
 CREATE TEMP VIEW version_peg (image, number, uuid, name) AS
 SELECT p.image, p.version, s.uuid, s.owner || '/' || s.name FROM setup_image p JOIN setup s ON s.uuid = p.setup
@@ -48,6 +60,36 @@ CREATE TEMP VIEW version_use (image, number, boot) AS
 SELECT u.image, u.version, b.id FROM boot_image u JOIN boot b ON b.id = u.boot
 WHERE b.state IN ('leased', 'running', 'committing', 'interrupted');
 
+-- A token stands for a version as long as a machine may come with it: ten minutes after it was superseded (TOKEN_GRACE).
+CREATE TEMP VIEW version_token (image, number, boot) AS
+SELECT i.image, i.version, t.boot FROM token_image i JOIN token t ON t.token = i.token JOIN boot b ON b.id = t.boot
+WHERE b.state = 'queued' AND (t.superseded IS NULL OR now() - t.superseded < 600);
+
+-- Why a version may not be removed, for people. forcible: --force may all the same.
+CREATE TEMP VIEW version_hold (image, number, why, forcible) AS
+SELECT u.image, u.number, 'boot ' || b.id || ' of ' || m.name || ' is ' || b.state || ' with it', 0
+FROM version_use u JOIN boot b ON b.id = u.boot JOIN machine m ON m.mac = b.machine
+UNION ALL
+SELECT image, number, 'setup ' || name || ' pegs it', 1 FROM version_peg
+UNION ALL
+SELECT t.image, t.number, 'boot ' || t.boot || ' of ' || m.name || ' may start with it', 1
+FROM version_token t JOIN boot b ON b.id = t.boot JOIN machine m ON m.mac = b.machine
+UNION ALL
+SELECT image, number, 'it is a branch, which no other version has', 1 FROM version WHERE branch;
+
+-- The same of an image as a whole.
+CREATE TEMP VIEW image_hold (image, why, forcible) AS
+SELECT image, why, forcible FROM version_hold WHERE NOT forcible
+UNION ALL
+SELECT p.image, 'setup ' || s.owner || '/' || s.name || ' has it' || coalesce(
+    (SELECT ', the default of ' || group_concat(name, ', ') FROM (SELECT name FROM machine WHERE default_setup = s.uuid
+                                                                 ORDER BY name)), ''), 1
+FROM setup_image p JOIN setup s ON s.uuid = p.setup
+UNION ALL
+SELECT t.image, 'boot ' || t.boot || ' of ' || m.name || ' may start with it', 1
+FROM version_token t JOIN boot b ON b.id = t.boot JOIN machine m ON m.mac = b.machine
+WHERE NOT EXISTS (SELECT 1 FROM setup_image p WHERE p.setup = b.setup AND p.image = t.image);
+
 CREATE TEMP VIEW version_json (image, number, json) AS
 SELECT v.image, v.number,
     json_object('Version', v.number,
@@ -56,9 +98,11 @@ SELECT v.image, v.number,
         'Parent', v.parent,
         'VirtualSize', v.virtual_size,
         'StoredSize', v.stored_size,
+        'AloneSize', (SELECT bytes FROM alone a WHERE a.image = v.image AND a.number = v.number),
         'Checksum', lower(hex(v.checksum)),
         'State', v.state,
         'Damage', v.damage,
+        'Branch', json(iif(v.branch, 'true', 'false')),
         'Kernel', v.kernel,
         'MadeAt', v.made,
         'Boot', v.boot,
@@ -238,13 +282,19 @@ CREATE TEMP VIEW image_row AS
 SELECT i.name AS IMAGE, coalesce(i.owner, '') AS OWNER, i.type AS KIND, i.filesystem AS FILESYSTEM,
     i.compression AS COMPRESSION, size_text(h.virtual_size) AS SIZE, i.head AS LATEST,
     (SELECT count(*) FROM version WHERE image = i.uuid) AS VERSIONS,
-    (SELECT size_text(sum(stored_size)) FROM version WHERE image = i.uuid) AS STORED, i.uuid AS UUID
+    (SELECT size_text(sum(stored_size)) FROM version WHERE image = i.uuid) AS STORED, i.file_type AS "CAME AS",
+    (SELECT group_concat(name, ' ') FROM
+        (SELECT s.owner || '/' || s.name AS name FROM setup_image p JOIN setup s ON s.uuid = p.setup
+         WHERE p.image = i.uuid ORDER BY 1)) AS SETUPS,
+    i.comment AS COMMENT, i.uuid AS UUID
 FROM image i LEFT JOIN version h ON h.image = i.uuid AND h.number = i.head;
 
 CREATE TEMP VIEW version_row AS
 SELECT v.number AS VERSION, datetime(v.made, 'unixepoch', 'localtime') AS TIME,
-    trim(iif(i.head IS v.number, 'latest ', '') || iif(v.state = 'damaged', 'damaged', '')) AS STATE,
-    v.parent AS PARENT, size_text(v.virtual_size) AS SIZE, size_text(v.stored_size) AS STORED, v.kernel AS KERNEL,
+    trim(iif(i.head IS v.number, 'latest ', '') || iif(v.branch, 'branch ', '') || iif(v.state = 'damaged', 'damaged', ''))
+        AS STATE,
+    v.parent AS PARENT, size_text(v.virtual_size) AS SIZE, size_text(v.stored_size) AS STORED,
+    (SELECT size_text(bytes) FROM alone a WHERE a.image = v.image AND a.number = v.number) AS ALONE, v.kernel AS KERNEL,
     v.boot AS BOOT, (SELECT m.name FROM boot b JOIN machine m ON m.mac = b.machine WHERE b.id = v.boot) AS MACHINE,
     (SELECT group_concat(name, ' ') FROM version_peg p WHERE p.image = v.image AND p.number = v.number) AS "PEGGED BY",
     (SELECT group_concat(boot, ' ') FROM version_use u WHERE u.image = v.image AND u.number = v.number) AS "USED BY",

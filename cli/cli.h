@@ -111,6 +111,8 @@ int cli_find_boot(struct cli *c, const char *text, struct boot *ret, struct err 
 int cli_setup_image(struct cli *c, const char *text, const char *owner, struct setup_image *ret,
                     struct err *e) must_check;
 int cli_check_word(const char *what, const char *text, const char *const *allowed, struct err *e) must_check;
+/* Of an image that is made or renamed: exports of some names mean something else. */
+int cli_check_image_name(const char *name, struct err *e) must_check;
 
 /* ---- caller.c ------------------------------------------------------------------------------------------------- */
 /* Who asks through sudo. Before anything is read that a word or the environment names; ERR_DENIED for what may not be
@@ -164,9 +166,15 @@ extern const struct command init_commands[], config_commands[], serve_commands[]
 
 /* Those that stand in another file than the table of their noun. */
 int run_image_import(struct cli *c, struct err *e); /* import.c */
-int run_boot_end(struct cli *c, struct err *e);     /* end.c */
+int run_image_create(struct cli *c, struct err *e); /* create.c */
+int run_image_set(struct cli *c, struct err *e);    /* image-change.c */
+int run_image_remove(struct cli *c, struct err *e);
+int run_image_rollback(struct cli *c, struct err *e);
+int run_image_keep(struct cli *c, struct err *e);
+int run_boot_end(struct cli *c, struct err *e); /* end.c */
 int run_boot_commit(struct cli *c, struct err *e);
 int run_boot_discard(struct cli *c, struct err *e);
-extern const struct option image_import_options[], boot_end_options[];
+extern const struct option image_import_options[], image_create_options[], image_set_options[],
+    image_remove_options[], image_rollback_options[], image_keep_options[], boot_end_options[];
 
 #endif

@@ -203,3 +203,13 @@ int cli_check_word(const char *what, const char *text, const char *const *allowe
     strbuf_append_escaped(&shown, text, strnlen(text, 60));
     return err_set(e, ERR_USAGE, "%s: '%s' is not one of:%s", what, strbuf_text(&shown), strbuf_text(&words));
 }
+
+int cli_check_image_name(const char *name, struct err *e)
+{
+    if (parse_name("image", name, e) < 0)
+        return -1;
+    if (strcmp(name, "done") == 0 || strcmp(name, "machine") == 0)
+        return err_set(e, ERR_USAGE,
+                       "'%s' cannot be an image's name: exports of that name mean something else", name);
+    return 0;
+}

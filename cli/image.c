@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/target.h"
 
+#include "lib/store/alone.h"
 #include "lib/store/export.h"
 
 #include <inttypes.h>
@@ -22,9 +23,22 @@ static int find_image(struct cli *c, char ret[UUID_TEXT_SIZE], struct err *e)
     return 0;
 }
 
+static const struct option image_list_options[] = {
+    {"owner", "USER", "only that user's", false},
+    {"kind", "KIND", "only those of kind boot, system, user or temporal", false},
+    {NULL, NULL, NULL, false},
+};
+
 static int run_image_list(struct cli *c, struct err *e)
 {
-    return print_query(c, QUERY_IMAGES, NULL, e);
+    static const char *const kinds[] = {"boot", "system", "user", "temporal", NULL};
+    const char *owner = cli_option(c, "owner"), *kind = cli_option(c, "kind");
+    struct user user;
+    if ((owner && user_get(c->catalog, owner, &user, e) < 0) ||
+        (kind && cli_check_word("--kind", kind, kinds, e) < 0))
+        return -1;
+    const char *const words[QUERY_WORDS_MAX] = {owner, kind};
+    return print_query_of(c, QUERY_IMAGES, words, e);
 }
 
 static int run_image_show(struct cli *c, struct err *e)
@@ -33,10 +47,41 @@ static int run_image_show(struct cli *c, struct err *e)
     return find_image(c, uuid, e) < 0 ? -1 : print_query(c, QUERY_IMAGE, uuid, e);
 }
 
+/* Who may not read the store sees the rest all the same. */
+static size_t measure(struct cli *c, const struct uuid *image, const struct version_file *files, size_t count,
+                      struct version_bytes *ret)
+{
+    struct err e;
+    struct store *store;
+    size_t known = 0;
+    cleanup(free) struct version_alone *list = calloc(count + 1, sizeof *list);
+    if (!list || store_open(c->conf.server.images_dir, 0, &store, &e) < 0)
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        list[i].version = files[i].version;
+    store_alone(store, image, list, count);
+    store_close(store);
+    for (size_t i = 0; i < count; i++)
+        if (list[i].known)
+            ret[known++] = (struct version_bytes){list[i].version, list[i].bytes};
+    return known;
+}
+
 static int run_image_versions(struct cli *c, struct err *e)
 {
+    struct image image;
     char uuid[UUID_TEXT_SIZE];
-    return find_image(c, uuid, e) < 0 ? -1 : print_query(c, QUERY_VERSIONS, uuid, e);
+    size_t count;
+    cleanup(free) struct version_file *files = NULL;
+    if (image_find(c->catalog, c->words[0], c->user, &image, e) < 0 ||
+        versions_of(c->catalog, &image.uuid, &files, &count, e) < 0)
+        return -1;
+    cleanup(free) struct version_bytes *alone = calloc(count + 1, sizeof *alone);
+    if (!alone)
+        return err_sys(e, ENOMEM, "versions");
+    if (query_set_alone(c->catalog, &image.uuid, alone, measure(c, &image.uuid, files, count, alone), e) < 0)
+        return -1;
+    return print_query(c, QUERY_VERSIONS, uuid_to_text(&image.uuid, uuid), e);
 }
 
 /* ---- export ------------------------------------------------------------------------------------------------------ */
@@ -98,13 +143,23 @@ static int run_image_export(struct cli *c, struct err *e)
 }
 
 const struct command image_commands[] = {
+    {"image", "create", run_image_create, "NAME", 1, 1, NEEDS_CATALOG, RIGHT_LOOK,
+     "make an image with an empty file system", image_create_options},
     {"image", "import", run_image_import, "NAME FILE|-", 2, 2, NEEDS_CONF | READS_FILE, RIGHT_LOOK,
      "make the first or the next version of an image", image_import_options},
     {"image", "export", run_image_export, "IMAGE[@VERSION] FILE|-", 2, 2, NEEDS_CONF | WRITES_FILE,
      RIGHT_IMAGE_USE, "write a version as a raw disk", image_export_options},
-    {"image", "list", run_image_list, "", 0, 0, NEEDS_CATALOG, RIGHT_LOOK, "list all images", NULL},
+    {"image", "list", run_image_list, "", 0, 0, NEEDS_CATALOG, RIGHT_LOOK, "list images", image_list_options},
     {"image", "show", run_image_show, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK, "show an image", NULL},
     {"image", "versions", run_image_versions, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK,
      "list the versions of an image", NULL},
+    {"image", "set", run_image_set, "IMAGE[@VERSION]", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_CHANGE,
+     "change what an image is, or a version's comment", image_set_options},
+    {"image", "remove", run_image_remove, "IMAGE[@VERSION]", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_CHANGE,
+     "remove an image or one of its versions", image_remove_options},
+    {"image", "rollback", run_image_rollback, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_CHANGE,
+     "make another version the latest", image_rollback_options},
+    {"image", "keep", run_image_keep, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_CHANGE,
+     "remove old versions that nothing needs", image_keep_options},
     COMMANDS_END,
 };

@@ -19,6 +19,7 @@ enum right {
     RIGHT_IMAGE_USE, /* its content: export, verify, have it in a setup. The first word names an image, also with
                            @VERSION */
     RIGHT_IMAGE_CHANGE, /* as before */
+    RIGHT_IMAGE_GIVE,   /* to another owner; checked by the command */
     RIGHT_SETUP_MAKE,   /* checked by the command */
     RIGHT_SETUP_CHANGE, /* the first word names a setup */
     RIGHT_SETUP_BOOT,   /* checked by the command */

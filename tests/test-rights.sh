@@ -136,6 +136,8 @@ user list      |                                  | -         | user      | -   
 machine add    | 52:54:00:00:00:09                | -         | admin     | -         | 0
 machine list   |                                  | -         | user      | -         | 0
 machine show   | lab1                             | -         | user      | -         | 0
+image create   | OWNER/new --size 4M              | user      | admin     | -         | 0
+image create   | OWNER/new --size 4M --kind boot  | moderator | moderator | -         | 0
 image import   | OWNER/new - --kind user          | user      | admin     | -         | 0
 image import   | OWNER/new -                      | user      | -         | -         | 0
 image import   | OWNER/new - --kind system        | moderator | moderator | -         | 0
@@ -146,6 +148,15 @@ image export   | OWNER/sys -                      | user      | -         | user
 image list     |                                  | -         | user      | -         | 0
 image show     | OWNER/img                        | user      | user      | -         | 0
 image versions | OWNER/img                        | user      | user      | -         | 0
+image set      | OWNER/img --name new             | user      | admin     | -         | 0
+image set      | OWNER/sys --comment new          | user      | -         | moderator | 0
+image set      | OWNER/img --kind system          | moderator | admin     | -         | 0
+image set      | OWNER/sys --kind user            | moderator | -         | moderator | 0
+image set      | OWNER/img --owner eve            | admin     | admin     | -         | 3
+image remove   | OWNER/img                        | user      | admin     | -         | 4
+image remove   | OWNER/sys                        | user      | -         | moderator | 0
+image rollback | OWNER/sys --to 1                 | user      | -         | moderator | 3
+image keep     | OWNER/img --last 1               | user      | admin     | -         | 0
 setup create   | new --owner OWNER --image SELF/img | user    | admin     | -         | 0
 setup create   | new --owner SELF --image OWNER/img | user    | admin     | -         | 0
 setup create   | new --owner SELF --image OWNER/sys | user    | -         | user      | 0

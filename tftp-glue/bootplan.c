@@ -94,15 +94,15 @@ static int fill_boot(struct bootplan *p, const struct conf *conf, const struct s
 {
     if (job->boot.nimages == 0)
         return err_set(e, ERR_STATE, "the setup %s has no image", job->boot.setup_name);
-    const struct boot_image *root = &job->boot.images[0];
+    const struct boot_image *root = &job->boot.images[0], *boot = &job->boot.images[job->kernel_image];
     char uuid[UUID_TEXT_SIZE];
-    uuid_to_text(&root->image, uuid);
+    uuid_to_text(&boot->image, uuid);
     COPY(p->image, root->name);
     p->version = root->version;
     p->update = job->boot.update;
     COPY(p->release, job->kernel);
-    snprintf(p->kernel, sizeof p->kernel, "/kernels/%s/%" PRIu64 "/vmlinuz", uuid, root->version);
-    snprintf(p->initrd, sizeof p->initrd, "/kernels/%s/%" PRIu64 "/initrd.img", uuid, root->version);
+    snprintf(p->kernel, sizeof p->kernel, "/kernels/%s/%" PRIu64 "/vmlinuz", uuid, boot->version);
+    snprintf(p->initrd, sizeof p->initrd, "/kernels/%s/%" PRIu64 "/initrd.img", uuid, boot->version);
     add_arguments(p, conf, job->boot.token, net);
     return p->arguments.failed ? err_sys(e, ENOMEM, "kernel arguments") : 0;
 }

@@ -113,17 +113,19 @@ static bool find_file(ext2_filsys fs, const char *path, ext2_ino_t *ret)
     return true;
 }
 
-static bool find_in_boot(ext2_filsys fs, struct found *found, struct pair *ret)
+/* `dir` is "/boot", or "" for the file system of a /boot of its own. */
+static bool find_in_dir(ext2_filsys fs, const char *dir, struct found *found, struct pair *ret)
 {
     ext2_ino_t boot;
-    if (ext2fs_namei_follow(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, "/boot", &boot) ||
+    found->count = 0;
+    if (ext2fs_namei_follow(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, *dir ? dir : "/", &boot) ||
         ext2fs_dir_iterate2(fs, boot, 0, NULL, note_kernel, found))
         return false;
     qsort(found->kernels, found->count, sizeof found->kernels[0], newest_first);
     for (size_t i = 0; i < found->count; i++) {
         const char *release = found->kernels[i].release;
-        cleanup(free) char *kernel = path_format("/boot/" KERNEL_PREFIX "%s", release);
-        cleanup(free) char *initrd = path_format("/boot/initrd.img-%s", release);
+        cleanup(free) char *kernel = path_format("%s/" KERNEL_PREFIX "%s", dir, release);
+        cleanup(free) char *initrd = path_format("%s/initrd.img-%s", dir, release);
         if (!find_file(fs, kernel, &ret->kernel) || !find_file(fs, initrd, &ret->initrd))
             continue;
         memcpy(ret->release, release, sizeof ret->release);
@@ -246,13 +248,14 @@ int kernel_fs_copy(const struct reader *reader, const char *dir, struct err *e)
     cleanup(free) struct found *found = calloc(1, sizeof *found);
     if (!found)
         return err_sys(e, ENOMEM, "kernels");
-    if (!find_in_boot(fs, found, &pair) && !find_in_root(fs, &pair)) {
+    if (!find_in_dir(fs, "/boot", found, &pair) && !find_in_root(fs, &pair) &&
+        !find_in_dir(fs, "", found, &pair)) {
         if (disk.failed.code != 0)
             return fs_error(&disk, 0, "/boot", e);
         return err_set(
             e, ERR_NOT_FOUND,
             "no kernel with its initrd: neither /boot/vmlinuz-X with /boot/initrd.img-X nor /vmlinuz "
-            "with /initrd.img");
+            "with /initrd.img nor /vmlinuz-X with /initrd.img-X");
     }
     if (copy_file(&disk, fs, pair.kernel, KERNEL_SIZE_MAX, dir, "vmlinuz", e) < 0 ||
         copy_file(&disk, fs, pair.initrd, INITRD_SIZE_MAX, dir, "initrd.img", e) < 0)

@@ -19,10 +19,16 @@
 /* A kernel and its initrd are 100 MB at most in practice. */
 static const struct spawn_limits extract_limits = {.seconds = 120, .file_bytes = 512 * MIB};
 
-static char *version_dir(const struct conf *conf, const struct uuid *image, uint64_t version)
+static char *image_dir(const struct conf *conf, const struct uuid *image)
 {
     char uuid[UUID_TEXT_SIZE];
-    return path_format("%s/kernels/%s/%" PRIu64, conf->network.tftp_root, uuid_to_text(image, uuid), version);
+    return path_format("%s/kernels/%s", conf->network.tftp_root, uuid_to_text(image, uuid));
+}
+
+static char *version_dir(const struct conf *conf, const struct uuid *image, uint64_t version)
+{
+    cleanup(free) char *parent = image_dir(conf, image);
+    return path_format("%s/%" PRIu64, parent, version);
 }
 
 /* The release of a version whose kernel is there. ERR_NOT_FOUND when one of the files is not. */
@@ -108,5 +114,11 @@ int kernel_extract(const struct conf *conf, const struct uuid *image, uint64_t v
 int kernel_remove(const struct conf *conf, const struct uuid *image, uint64_t version, struct err *e)
 {
     cleanup(free) char *dir = version_dir(conf, image, version);
+    return remove_tree(dir, e);
+}
+
+int kernel_remove_all(const struct conf *conf, const struct uuid *image, struct err *e)
+{
+    cleanup(free) char *dir = image_dir(conf, image);
     return remove_tree(dir, e);
 }

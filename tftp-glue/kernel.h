@@ -19,5 +19,7 @@ int kernel_extract(const struct conf *conf, const struct uuid *image, uint64_t v
 /* Removes those of a version. */
 int kernel_remove(const struct conf *conf, const struct uuid *image, uint64_t version,
                   struct err *e) must_check;
+/* Removes those of all versions of an image. */
+int kernel_remove_all(const struct conf *conf, const struct uuid *image, struct err *e) must_check;
 
 #endif

@@ -135,7 +135,7 @@ static void images_have_the_fields_of_the_model(void)
     cleanup(free) char *json = ask_json(&b, QUERY_IMAGE, uuid_to_text(&b.image, uuid));
     check_fields(json, "$",
                  "Name,Versions,UUID,Username,DiskCompressionStrategy,ImageFileType,Type,Checksum,Filesystem,"
-                 "Head,VirtualSize,Comment");
+                 "Head,VirtualSize,Setups,Comment");
     check_fields(json, "$.Versions[0]", "Version,ImageModelUUID");
     check_at(json, "$.DiskCompressionStrategy", "\"zstd\"");
     check_at(json, "$.ImageFileType", "\"raw\"");
@@ -167,11 +167,12 @@ static void versions_newest_first(void)
     check_at(json, "$[1].Head", "false");
     check_at(json, "$[1].State", "\"damaged\"");
     check_at(json, "$[1].Damage", "\"chunk 7\"");
-    check_rows(&b, QUERY_VERSIONS, uuid,
-               "VERSION|TIME|STATE|PARENT|SIZE|STORED|KERNEL|BOOT|MACHINE|PEGGED BY|USED BY|COMMENT\n"
-               "1795460009|2026-11-23 18:53:20|latest|1795460000|1G|1M|6.1.0-37-cloud-amd64|-|-|-|-|with "
-               "\"quotes\"\n"
-               "1795460000|2026-11-23 18:53:20|damaged|-|1G|1M|6.1.0-37-cloud-amd64|-|-|alice/pegged|1|-\n");
+    check_rows(
+        &b, QUERY_VERSIONS, uuid,
+        "VERSION|TIME|STATE|PARENT|SIZE|STORED|ALONE|KERNEL|BOOT|MACHINE|PEGGED BY|USED BY|COMMENT\n"
+        "1795460009|2026-11-23 18:53:20|latest|1795460000|1G|1M|-|6.1.0-37-cloud-amd64|-|-|-|-|with "
+        "\"quotes\"\n"
+        "1795460000|2026-11-23 18:53:20|damaged|-|1G|1M|-|6.1.0-37-cloud-amd64|-|-|alice/pegged|1|-\n");
     bench_close(&b);
 }
 
