@@ -26,11 +26,13 @@ int machine_disk_add(struct catalog *c, const struct machine_new *m, struct err 
     uint64_t mib = m->disk_size ? m->disk_size / MIB : DISK_MIB_DEFAULT;
     snprintf(name, sizeof name, "machine-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
     uuid_make(&image);
+    if (check_size(m->disk_size, e) < 0)
+        return -1;
     cleanup(stmt) struct stmt *s = stmt_use(c, SQL_MACHINE_DISK_IMAGE_ADD);
     put_uuid(s, &image);
     put_text(s, name);
     put_text(s, m->disk_filesystem ? m->disk_filesystem : "ext4");
-    if (check_size(m->disk_size, e) < 0 || stmt_run(s, e) < 0)
+    if (stmt_run(s, e) < 0)
         return -1;
     cleanup(stmt) struct stmt *disk = stmt_use(c, SQL_MACHINE_DISK_ADD);
     put_mac(disk, &m->mac);
