@@ -457,6 +457,19 @@ int request_get(struct catalog *c, int64_t id, struct request *ret, struct err *
  * are to be taken again. */
 int request_untake_all(struct catalog *c, struct err *e) must_check;
 
+/* ---- names, for the completion of command lines ---------------------------------------------------------------- */
+enum name_kind {
+    NAMES_MACHINES,     /* with all their MACs */
+    NAMES_UNKNOWN_MACS, /* that were given an address, and are no machine's */
+    NAMES_USERS,
+    NAMES_IMAGES,   /* argument "owner": as OWNER/NAME; else so only where two have one name */
+    NAMES_VERSIONS, /* argument: the image's UUID */
+    NAMES_SETUPS,   /* as NAMES_IMAGES */
+    NAMES_BOOTS,    /* ids of the newest ones; argument: a JSON array of their states */
+};
+int names_each(struct catalog *c, enum name_kind kind, const char *argument,
+               void (*each)(void *ctx, const char *name), void *ctx, struct err *e) must_check;
+
 /* ---- the event trail --------------------------------------------------------------------------------------------- */
 /* For what is no change of a row. object: "machine 52:54:…". */
 int event_add(struct catalog *c, const char *actor, const char *what, const char *object, const char *detail,

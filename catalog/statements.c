@@ -39,6 +39,10 @@
     "  AND " HAS_WORDS("actor", "?6") "AND " HAS_WORDS("object", "?7")                                                \
     "  AND (?8 IS NULL OR what GLOB ?8) ORDER BY id DESC LIMIT coalesce(?9, 0)) ORDER BY id"
 
+/* With the owner where ?1 is 'owner', or where the name alone would not tell. */
+#define NAMES_OWNED(from)                                                                                             \
+    "SELECT iif(?1 = 'owner' OR count(*) OVER (PARTITION BY name) > 1, owner || '/' || name, name) FROM " from
+
 /* What a server that died had done, but not answered. */
 #define FULFILLED                                                                                                     \
     "answered IS NULL AND taken IS NOT NULL "                                                                         \
@@ -88,6 +92,17 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_TRAIL] = TRAIL("?1 IS NULL AND ?2 IS NULL"),
     [SQL_TRAIL_OF_MACHINE] = TRAIL("machine = ?1 AND ?2 IS NULL"),
     [SQL_TRAIL_OF_BOOT] = TRAIL("(?1 IS NULL OR machine = ?1) AND object = ?2"),
+
+    /* ---- names, for completion; ?1: what is asked for more closely */
+    [SQL_NAMES_MACHINES] = "SELECT name FROM machine UNION ALL SELECT mac FROM machine_mac",
+    [SQL_NAMES_UNKNOWN_MACS] =
+        "SELECT mac FROM lease WHERE (expires = 0 OR expires > now()) AND mac NOT IN (SELECT mac FROM machine_mac)",
+    [SQL_NAMES_USERS] = "SELECT username FROM user",
+    [SQL_NAMES_IMAGES] = NAMES_OWNED("image WHERE type <> 'machine'"),
+    [SQL_NAMES_VERSIONS] = "SELECT number FROM version WHERE image = ?1 ORDER BY number DESC",
+    [SQL_NAMES_SETUPS] = NAMES_OWNED("setup"),
+    [SQL_NAMES_BOOTS] =
+        "SELECT id FROM boot WHERE state IN (SELECT value FROM json_each(?1)) ORDER BY id DESC LIMIT 100",
 
     /* ---- users */
     [SQL_USER] =

@@ -23,6 +23,14 @@ enum statement {
     SQL_TRAIL,
     SQL_TRAIL_OF_MACHINE,
     SQL_TRAIL_OF_BOOT,
+    /* names, for completion */
+    SQL_NAMES_MACHINES,
+    SQL_NAMES_UNKNOWN_MACS,
+    SQL_NAMES_USERS,
+    SQL_NAMES_IMAGES,
+    SQL_NAMES_VERSIONS,
+    SQL_NAMES_SETUPS,
+    SQL_NAMES_BOOTS,
     /* users */
     SQL_USER,
     SQL_USER_EXISTS,

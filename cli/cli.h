@@ -18,6 +18,7 @@ enum {
     /* The second word is a file to be opened with the caller's own rights, or "-". */
     READS_FILE = 8,
     WRITES_FILE = 16,
+    HIDDEN = 32, /* for programs: neither in the overview nor completed */
 };
 
 struct option {
@@ -84,6 +85,15 @@ struct cli {
 const char *cli_option(const struct cli *c, const char *name);
 /* The i-th value of an option that may be given more than once. */
 const char *cli_option_at(const struct cli *c, const char *name, size_t i);
+
+/* ---- help.c --------------------------------------------------------------------------------------------------- */
+/* All commands; NULL behind the last one. */
+const struct command *cli_command_at(size_t i);
+extern const struct option cli_global_options[];
+/* Of all commands, of a noun's, or of one. */
+int help_print(const char *noun, const char *verb, struct err *e) must_check;
+/* The next word in capitals of a usage, and its length; steps over it. NULL: no more. */
+const char *help_next_word(const char **text, size_t *ret_len);
 
 /* ---- context.c ------------------------------------------------------------------------------------------------ */
 int cli_load_conf(struct cli *c, struct err *e) must_check;
@@ -162,7 +172,8 @@ int progress_check(struct err *e) must_check;
 
 /* ---- the commands --------------------------------------------------------------------------------------------- */
 extern const struct command init_commands[], config_commands[], serve_commands[], status_commands[],
-    user_commands[], machine_commands[], image_commands[], setup_commands[], boot_commands[], log_commands[];
+    user_commands[], machine_commands[], image_commands[], setup_commands[], boot_commands[], log_commands[],
+    complete_commands[];
 
 /* Those that stand in another file than the table of their noun. */
 int run_image_import(struct cli *c, struct err *e); /* import.c */

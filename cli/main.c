@@ -2,83 +2,12 @@
 /* What turns words into a call of a command. */
 #include "cli/cli.h"
 
-#include "lib/base/bytes.h"
 #include "lib/base/log.h"
 
 #include <locale.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
-
-/* One table a noun, in the order of the help. */
-static const struct command *const tables[] = {
-    init_commands,    config_commands, serve_commands, status_commands, user_commands,
-    machine_commands, image_commands,  setup_commands, boot_commands,   log_commands,
-};
-
-/* NULL behind the last one. */
-static const struct command *command_at(size_t i)
-{
-    for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
-        for (const struct command *cmd = tables[t]; cmd->noun; cmd++)
-            if (i-- == 0)
-                return cmd;
-    return NULL;
-}
-
-static const struct option global_options[] = {
-    {"config", "FILE",
-     "the configuration; default: $LABBOOT_CONFIG, then " SYSCONFDIR "/labboot/labboot.conf", false},
-    {"json", NULL, "print one JSON value", false},
-    {"quiet", NULL, "print no warnings and no progress", false},
-    {"as", "USER", "with that user's rights; for admins", false},
-    {"help", NULL, "print how a command is used", false},
-    {"version", NULL, "print labboot's version", false},
-    {NULL, NULL, NULL, false},
-};
-
-/* ---- help ------------------------------------------------------------------------------------------------------ */
-static void help_command(struct strbuf *out, const struct command *cmd)
-{
-    cleanup(strbuf) struct strbuf line = STRBUF_INIT;
-    strbuf_appendf(&line, "labboot %s%s%s%s%s", cmd->noun, cmd->verb ? " " : "", cmd->verb ? cmd->verb : "",
-                   *cmd->usage ? " " : "", cmd->usage);
-    strbuf_appendf(out, "  %-42s  %s\n", strbuf_text(&line), cmd->summary);
-}
-
-static void help_options(struct strbuf *out, const char *title, const struct option *options)
-{
-    strbuf_appendf(out, "\n%s:\n", title);
-    for (const struct option *o = options; o->name; o++) {
-        cleanup(strbuf) struct strbuf line = STRBUF_INIT;
-        strbuf_appendf(&line, "--%s%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "",
-                       o->many ? " ..." : "");
-        strbuf_appendf(out, "  %-26s  %s\n", strbuf_text(&line), o->help);
-    }
-}
-
-/* Of all commands, of a noun's, or of one. */
-static int print_help(const char *noun, const char *verb, struct err *e)
-{
-    cleanup(strbuf) struct strbuf out = STRBUF_INIT;
-    const struct command *cmd, *only = NULL;
-    size_t count = 0;
-    strbuf_append(&out, "usage: labboot [OPTIONS] COMMAND [WORDS] [OPTIONS]\n\n");
-    for (size_t i = 0; (cmd = command_at(i)); i++) {
-        if ((noun && strcmp(noun, cmd->noun) != 0) || (verb && (!cmd->verb || strcmp(verb, cmd->verb) != 0)))
-            continue;
-        only = cmd;
-        count++;
-        help_command(&out, only);
-    }
-    if (count == 0)
-        return err_set(e, ERR_USAGE, "'%s' is no command; try: labboot help", noun);
-    if (count == 1 && only->options)
-        help_options(&out, "options", only->options);
-    if (!noun)
-        help_options(&out, "options of all commands", global_options);
-    return print_text(strbuf_text(&out), e);
-}
 
 /* ---- words ----------------------------------------------------------------------------------------------------- */
 const char *cli_option_at(const struct cli *c, const char *name, size_t i)
@@ -122,7 +51,7 @@ static int take_option(struct cli *c, char **argv, int *at, struct err *e)
 {
     const char *word = argv[*at], *name = word + 2, *equals = strchr(name, '=');
     size_t len = equals ? (size_t)(equals - name) : strlen(name);
-    const struct option *o = find_option(global_options, name, len);
+    const struct option *o = find_option(cli_global_options, name, len);
     bool global = o;
     if (!o && c->command)
         o = find_option(c->command->options, name, len);
@@ -151,7 +80,7 @@ static int take_option(struct cli *c, char **argv, int *at, struct err *e)
 static bool noun_exists(const char *noun)
 {
     const struct command *cmd;
-    for (size_t i = 0; (cmd = command_at(i)); i++)
+    for (size_t i = 0; (cmd = cli_command_at(i)); i++)
         if (strcmp(noun, cmd->noun) == 0)
             return true;
     return false;
@@ -161,7 +90,7 @@ static bool noun_exists(const char *noun)
 static const struct command *find_command(const char *noun, const char *verb)
 {
     const struct command *cmd;
-    for (size_t i = 0; (cmd = command_at(i)); i++)
+    for (size_t i = 0; (cmd = cli_command_at(i)); i++)
         if (strcmp(noun, cmd->noun) == 0 && (!cmd->verb || (verb && strcmp(verb, cmd->verb) == 0)))
             return cmd;
     return NULL;
@@ -240,7 +169,7 @@ static int run(struct cli *c, char **argv, struct err *e)
     if (c->version)
         return print_text("labboot " PACKAGE_VERSION "\n", e);
     if (c->help)
-        return print_help(w.noun, w.verb, e);
+        return help_print(w.noun, w.verb, e);
     if (check_words(c, &w, e) < 0)
         return -1;
     log_set_sink(log_to_stderr, c->quiet ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING);

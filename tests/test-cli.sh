@@ -262,20 +262,3 @@ refused 3 ".*" boot queue lab9 lab
 refused 4 ".*" boot queue 52:54:00:00:00:09 lab
 refused 2 "--commit or --discard, not both" boot end "$boot" --commit --discard
 expect_match 'MACHINE +MAC' "$(timeout 1 "$labboot" status --watch || true)" "status --watch"
-
-say "help, the tables and the pages agree"
-page() {
-    local noun=${1%% *}
-    [ -e "$srcdir/cli/labboot-$noun.1" ] && echo "$srcdir/cli/labboot-$noun.1" || echo "$srcdir/cli/labboot.1"
-}
-commands=$(lb help | sed -n 's/^  labboot \([a-z]*\( [a-z-]*\)\{0,1\}\).*/\1/p' | sed 's/ *$//')
-expect "$(sort <<< "$commands")" "$(sed -n 's/^\.SS labboot //p' "$srcdir"/cli/*.1 | sort)" "commands"
-expect "$(lb help | sed -n 's/^  --\([a-z-]*\).*/\1/p')" \
-    "$(sed -n '/^\.SH OPTIONS OF ALL/,/^\.SH THE SERVER/s/^\.BI* \\-\\-\([a-z\\-]*\).*/\1/p' "$srcdir/cli/labboot.1" | tr -d '\134')" \
-    "options of all commands"
-while read -r command; do
-    # shellcheck disable=SC2086
-    expect "$(lb $command --help | sed -n 's/^  --\([a-z-]*\).*/\1/p')" \
-        "$(awk -v c=".SS labboot $command" '/^\.S[SH]/ { on = $0 == c } on' "$(page "$command")" |
-            sed -n 's/^\.BI* \\-\\-\([a-z\\-]*\).*/\1/p' | tr -d '\134')" "options of $command"
-done <<< "$commands"

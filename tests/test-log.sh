@@ -76,7 +76,7 @@ hook tftp 100 "$address" "$tmp/state/tftp/"$'\e[31m'
 expect 0 "$(lb log | grep -c $'\e' || true)" "control characters"
 
 say "exports that were refused"
-start_serve
+start_serve --verbose
 expect_status 1 nbdinfo "$(nbd_uri 52-54-00-00-00-01)"
 refusal_is_there() { lb log --what export-refused | grep -q "of lab1 .*nothing is queued"; }
 within 10 refusal_is_there
