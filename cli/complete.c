@@ -237,18 +237,21 @@ static void propose_for(struct line *l, const char *what)
     }
 }
 
-/* The n-th word of a usage, malloc'ed; a last one with ... counts for all that follow. NULL: none. */
-static char *usage_word(const char *usage, int n)
+/* For the n-th word of a usage. Of "MACHINE... SETUP" each word behind the first may be either. */
+static void propose_word(struct line *l, const char *usage, int n)
 {
-    const char *word = usage;
-    for (;;) {
-        size_t len = strcspn(word, " ");
-        bool on = strncmp(word, "--", 2) != 0 && strncmp(word, "[--", 3) != 0 && len > 0;
-        bool many = memmem(word, len, "...", 3);
-        if (!on || n == 0 || many)
-            return on ? strndup(word, len) : NULL;
-        word += len + (word[len] != '\0');
-        n--;
+    bool many = false;
+    for (size_t len; *usage; usage += len + (usage[len] != '\0'), n--) {
+        len = strcspn(usage, " ");
+        cleanup(free) char *word = strndup(usage, len);
+        bool before = many;
+        if (!word || word[0] == '|' || strncmp(word, "--", 2) == 0 || strncmp(word, "[--", 3) == 0)
+            return;
+        many = strstr(word, "...");
+        if (n == 0 || many || before)
+            propose_for(l, word);
+        if (n == 0 || before)
+            return;
     }
 }
 
@@ -308,9 +311,7 @@ static void propose_all(struct line *l)
     } else if (!l->command) {
         propose_commands(l);
     } else {
-        cleanup(free) char *usage = usage_word(l->command->usage, l->nwords);
-        if (usage)
-            propose_for(l, usage);
+        propose_word(l, l->command->usage, l->nwords);
     }
 }
 
