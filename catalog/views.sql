@@ -75,6 +75,9 @@ UNION ALL
 SELECT t.image, t.number, 'boot ' || t.boot || ' of ' || m.name || ' may start with it', 1
 FROM version_token t JOIN boot b ON b.id = t.boot JOIN machine m ON m.mac = b.machine
 UNION ALL
+SELECT t.image, t.version, 'machine ' || m.name || ' keeps what it wrote to it (see labboot machine set --drop-temporal)', 0
+FROM temporal t JOIN machine m ON m.mac = t.machine
+UNION ALL
 SELECT image, number, 'it is a branch, which no other version has', 1 FROM version WHERE branch;
 
 -- The same of an image as a whole.

@@ -60,6 +60,17 @@ expect "$before" "$(files_of_images)" "files of the image"
 rm "$tmp/state/tftp/kernels"
 mv "$tmp/kernels" "$tmp/state/tftp/kernels"
 
+say "the disk is full: an empty image"
+before=$(files_of_images)
+head -c 2900K /dev/zero > "$tmp/images/ballast"
+refused 1 "image empty: .*No space left" image create empty --size 1G
+rm "$tmp/images/ballast"
+expect "$before" "$(files_of_images)" "files of the image"
+expect_status 3 lb image show empty
+lb image create empty --size 64M > /dev/null || fail "no image after a full disk"
+lb image remove empty
+expect "$before" "$(files_of_images)" "files of the images"
+
 say "an export onto a full disk"
 head -c 2M /dev/urandom > "$tmp/noise.raw"
 lb image import noise "$tmp/noise.raw" > /dev/null

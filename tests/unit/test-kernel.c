@@ -73,6 +73,19 @@ static void the_newest_whole_pair_is_taken(void)
     check_file("release", "6.1.0-37");
 }
 
+/* What others mount at /boot. */
+static void the_top_may_be_boot(void)
+{
+    struct err e;
+    make_disk("boot",
+              "for v in 6.1.0-9 6.1.0-37; do printf k$v > vmlinuz-$v; printf i$v > initrd.img-$v; done; "
+              "mkdir boot && printf x > boot/vmlinuz-7.0");
+    CHECK_OK(extract("boot", &e));
+    check_file("vmlinuz", "k6.1.0-37");
+    check_file("initrd.img", "i6.1.0-37");
+    check_file("release", "6.1.0-37");
+}
+
 static void links_are_followed_inside_the_disk(void)
 {
     struct err e;
@@ -215,6 +228,7 @@ int main(int argc, char **argv)
     }
     setenv("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", 1);
     UNIT(the_newest_whole_pair_is_taken);
+    UNIT(the_top_may_be_boot);
     UNIT(links_are_followed_inside_the_disk);
     UNIT(no_pair_is_said);
     UNIT(other_disks_are_told);

@@ -95,6 +95,21 @@ static void boot_scripts_are_the_golden_ones(void)
     check_golden("boot-dhcp.ipxe", &dhcp);
 }
 
+static void the_kernel_comes_from_the_image_that_has_it(void)
+{
+    struct err e;
+    struct conf c = a_conf();
+    struct script_job job = a_job(SCRIPT_BOOT);
+    cleanup(strbuf) struct strbuf text = STRBUF_INIT;
+    struct boot_image *kernels = &job.boot.images[1];
+    *kernels = (struct boot_image){.name = "kernels", .type = "boot", .version = 1795450000};
+    CHECK_OK(uuid_from_text("1b0d3f6e-2a54-4c60-9c57-0d6a7e0a2b11", &kernels->image, &e));
+    job.boot.nimages = 2;
+    job.kernel_image = 1;
+    emit(&c, &job, "10.0.0.57", &text);
+    check_golden("boot-kernels.ipxe", &text);
+}
+
 static void waiting_scripts_are_the_golden_ones(void)
 {
     struct conf c = a_conf();
@@ -183,6 +198,7 @@ static void server_is_next_server_or_the_interface(void)
 int main(void)
 {
     UNIT(boot_scripts_are_the_golden_ones);
+    UNIT(the_kernel_comes_from_the_image_that_has_it);
     UNIT(waiting_scripts_are_the_golden_ones);
     UNIT(local_scripts_are_the_golden_ones);
     UNIT(static_scripts_are_the_golden_ones);
