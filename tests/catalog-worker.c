@@ -84,8 +84,8 @@ static int work_lease(struct worker *w, struct err *e)
 
 static int work_next(struct worker *w, struct err *e)
 {
-    struct boot b;
-    if (boot_next(w->c, any_machine(w), &b, e) < 0)
+    struct boot b = {.id = 0};
+    if (boot_next(w->c, any_machine(w), &b, e) < 0 && e->code != ERR_NOT_FOUND)
         return -1;
     printf("%" PRId64 "\n", b.id);
     return 0;
@@ -111,7 +111,7 @@ static const struct {
     {"queue", work_queue},     /* WORD: a setup */
     {"publish", work_publish}, /* WORD: an image */
     {"lease", work_lease},     /* of an address, by DHCP */
-    {"next", work_next},       /* what a machine boots next */
+    {"next", work_next},       /* what a machine boots next; 0: nothing */
     {"boot", work_boot},       /* WORD: a machine with something to boot */
 };
 
