@@ -32,7 +32,9 @@ struct stmt {
 
 struct catalog {
     sqlite3 *db;
-    int64_t fixed_now;  /* 0: the clock */
+    int64_t fixed_now;      /* 0: the clock */
+    disk_bytes *disk_bytes; /* NULL: nobody knows */
+    void *disk_ctx;
     int64_t busy_since; /* of the lock that is waited for; monotonic, ms */
     unsigned seed;
     bool views;
@@ -103,6 +105,12 @@ void db_set_now(struct catalog *c, int64_t now)
     c->fixed_now = now;
 }
 
+void db_set_disks(struct catalog *c, disk_bytes *bytes, void *ctx)
+{
+    c->disk_bytes = bytes;
+    c->disk_ctx = ctx;
+}
+
 static void sql_now(sqlite3_context *ctx, int argc, sqlite3_value **argv)
 {
     (void)argc;
@@ -130,6 +138,17 @@ static void sql_size_text(sqlite3_context *ctx, int argc, sqlite3_value **argv)
     sqlite3_result_text(ctx, format_size((uint64_t)sqlite3_value_int64(argv[0]), text), -1, SQLITE_TRANSIENT);
 }
 
+static void sql_disk_bytes(sqlite3_context *ctx, int argc, sqlite3_value **argv)
+{
+    (void)argc;
+    const struct catalog *c = sqlite3_user_data(ctx);
+    const char *text = (const char *)sqlite3_value_text(argv[0]);
+    struct uuid image;
+    struct err ignored;
+    if (c->disk_bytes && text && uuid_from_text(text, &image, &ignored) == 0)
+        sqlite3_result_int64(ctx, (int64_t)c->disk_bytes(c->disk_ctx, &image));
+}
+
 /* The mark that SQLite's json functions put on what they make, and that gets lost on the way through a view. */
 static void sql_made_json(sqlite3_context *ctx, int argc, sqlite3_value **argv)
 {
@@ -148,6 +167,7 @@ static int add_functions(struct catalog *c, struct err *e)
         {"now", 0, 0, sql_now},
         {"ip_text", 1, SQLITE_DETERMINISTIC, sql_ip_text},
         {"size_text", 1, SQLITE_DETERMINISTIC, sql_size_text},
+        {"disk_bytes", 1, 0, sql_disk_bytes},
         {"made_json", 1, SQLITE_DETERMINISTIC | RESULT_SUBTYPE, sql_made_json},
     };
     for (size_t i = 0; i < ARRAY_SIZE(functions); i++)

@@ -61,6 +61,9 @@ int db_changes(const struct catalog *c);     /* rows that the last statement cha
 int64_t db_now(const struct catalog *c);     /* what now() gives in SQL */
 /* For tests: now() stands still at `now`; 0: the clock again. */
 void db_set_now(struct catalog *c, int64_t now);
+/* What disk_bytes() gives in SQL. */
+typedef uint64_t disk_bytes(void *ctx, const struct uuid *image);
+void db_set_disks(struct catalog *c, disk_bytes *bytes, void *ctx);
 /* Several statements without parameters; for tests too. */
 int db_script(struct catalog *c, const char *sql, struct err *e) must_check;
 /* The TEMP views of views.sql; no-op when they are there. */

@@ -80,23 +80,9 @@ int query_set_counters(struct catalog *c, const struct boot_counters *list, size
     return 0;
 }
 
-int query_set_disks(struct catalog *c, uint64_t (*bytes)(void *ctx, const struct uuid *image), void *ctx,
-                    struct err *e)
+void query_set_disks(struct catalog *c, uint64_t (*bytes)(void *ctx, const struct uuid *image), void *ctx)
 {
-    int row;
-    if (db_views(c, e) < 0)
-        return -1;
-    cleanup(stmt) struct stmt *disks = stmt_use(c, SQL_DISKS);
-    while ((row = stmt_row(disks, e)) > 0) {
-        struct uuid image;
-        take_uuid(disks, &image);
-        cleanup(stmt) struct stmt *s = stmt_use(c, SQL_DISK_USE_SET);
-        put_uuid(s, &image);
-        put_int(s, (int64_t)bytes(ctx, &image));
-        if (stmt_run(s, e) < 0)
-            return -1;
-    }
-    return row;
+    db_set_disks(c, bytes, ctx);
 }
 
 int query_set_alone(struct catalog *c, const struct uuid *image, const struct version_bytes *list,

@@ -45,9 +45,8 @@ struct boot_counters {
 /* For QUERY_STATUS of this connection; they replace those given before. */
 int query_set_counters(struct catalog *c, const struct boot_counters *list, size_t count,
                        struct err *e) must_check;
-/* For QUERY_MACHINE and QUERY_MACHINES of this connection: `bytes` tells what the file of a machine's disk takes. */
-int query_set_disks(struct catalog *c, uint64_t (*bytes)(void *ctx, const struct uuid *image), void *ctx,
-                    struct err *e) must_check;
+/* For QUERY_MACHINE and QUERY_MACHINES of this connection: `bytes` is asked what the file of a machine's disk takes. */
+void query_set_disks(struct catalog *c, uint64_t (*bytes)(void *ctx, const struct uuid *image), void *ctx);
 struct version_bytes {
     uint64_t version, bytes;
 };

@@ -382,8 +382,6 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_ALONE_ADD] = "INSERT OR REPLACE INTO alone (image, number, bytes) VALUES (?, ?, ?)",
     [SQL_COUNTERS_CLEAR] = "DELETE FROM counter",
     [SQL_COUNTERS_ADD] = "INSERT OR REPLACE INTO counter (boot, bytes_read, bytes_written, overlay) VALUES (?, ?, ?, ?)",
-    [SQL_DISKS] = "SELECT image FROM machine_image",
-    [SQL_DISK_USE_SET] = "INSERT OR REPLACE INTO disk_use (image, bytes) VALUES (?, ?)",
     [SQL_STATUS_JSON] = JSON_LIST("status_json", "name"),
 
     /* ---- and for people */

@@ -190,8 +190,6 @@ enum statement {
     SQL_ALONE_ADD,
     SQL_COUNTERS_CLEAR,
     SQL_COUNTERS_ADD,
-    SQL_DISKS,
-    SQL_DISK_USE_SET,
     SQL_STATUS_JSON,
     /* and for people */
     SQL_USERS_ROWS,

@@ -12,12 +12,6 @@ CREATE TEMP TABLE counter (
     overlay INTEGER NOT NULL
 ) STRICT;
 
--- What the files of machines' own disks take (query_set_disks), in bytes.
-CREATE TEMP TABLE disk_use (
-    image TEXT PRIMARY KEY,
-    bytes INTEGER NOT NULL
-) STRICT;
-
 -- What the store knows of versions (query_set_alone), in bytes.
 CREATE TEMP TABLE alone (
     image TEXT NOT NULL,
@@ -159,7 +153,7 @@ WHERE (l.expires = 0 OR l.expires > now())
 -- A machine's own disk, as MachineImageModel has it: an image, with a size in MiB. AllocatedBytes is what its file takes on
 -- the server: 0 before its first use, null where nobody looked (query_set_disks).
 CREATE TEMP VIEW machine_disk (machine, image, size_mib, filesystem, allocated) AS
-SELECT d.machine, d.image, d.size_mib, i.filesystem, (SELECT bytes FROM disk_use WHERE image = d.image)
+SELECT d.machine, d.image, d.size_mib, i.filesystem, disk_bytes(d.image)
 FROM machine_image d JOIN image i ON i.uuid = d.image;
 
 CREATE TEMP VIEW machine_json (mac, name, json) AS

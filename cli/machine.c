@@ -275,8 +275,7 @@ static uint64_t disk_bytes(void *ctx, const struct uuid *image)
 
 static int run_machine_list(struct cli *c, struct err *e)
 {
-    if (query_set_disks(c->catalog, disk_bytes, c, e) < 0)
-        return -1;
+    query_set_disks(c->catalog, disk_bytes, c);
     return print_query(c, QUERY_MACHINES, NULL, e);
 }
 
@@ -284,8 +283,9 @@ static int run_machine_show(struct cli *c, struct err *e)
 {
     struct machine m;
     char mac[MAC_TEXT_SIZE];
-    if (machine_find(c->catalog, c->words[0], &m, e) < 0 || query_set_disks(c->catalog, disk_bytes, c, e) < 0)
+    if (machine_find(c->catalog, c->words[0], &m, e) < 0)
         return -1;
+    query_set_disks(c->catalog, disk_bytes, c);
     return print_query(c, QUERY_MACHINE, mac_format(&m.mac, mac), e);
 }
 

@@ -24,7 +24,7 @@ static void nothing(sqlite3_context *ctx, int argc, sqlite3_value **argv)
 
 static sqlite3 *plain_connection(void)
 {
-    static const char *const functions[] = {"now", "ip_text", "size_text", "made_json"};
+    static const char *const functions[] = {"now", "ip_text", "size_text", "disk_bytes", "made_json"};
     cleanup(free) char *path = path_format("%s/catalog.db", unit_dir());
     sqlite3 *db;
     CHECK_OK(catalog_create(path, &e));
