@@ -62,6 +62,16 @@ struct user {
 int user_get(struct catalog *c, const char *username, struct user *ret, struct err *e) must_check;
 int user_add(struct catalog *c, const char *actor, const char *username, const char *name, const char *email,
              const char *role, struct err *e) must_check;
+/* What changes; NULL: it stays. */
+struct user_change {
+    const char *name, *email, *role;
+};
+/* One event with all that changed, none when nothing did. Another's email: ERR_STATE; so is taking the role of the last
+ * admin, unless `force`. */
+int user_change(struct catalog *c, const char *actor, const char *username, const struct user_change *change,
+                bool force, struct err *e) must_check;
+/* How many admins there are beside this user. */
+int user_other_admins(struct catalog *c, const char *username, uint64_t *ret, struct err *e) must_check;
 
 /* ---- machines ---------------------------------------------------------------------------------------------- */
 struct machine {

@@ -9,6 +9,7 @@ static const struct {
     size_t words;
 } queries[] = {
     [QUERY_USERS] = {SQL_USERS_ROWS, SQL_USERS_JSON, NULL, NULL, 0},
+    [QUERY_USER] = {SQL_USER_ROWS, SQL_USER_JSON, "user", "user list", 1},
     [QUERY_MACHINES] = {SQL_MACHINES_ROWS, SQL_MACHINES_JSON, NULL, NULL, 0},
     [QUERY_MACHINE] = {SQL_MACHINE_ROWS, SQL_MACHINE_JSON, "machine", "machine list", 1},
     [QUERY_IMAGES] = {SQL_IMAGES_ROWS, SQL_IMAGES_JSON, NULL, NULL, 2},

@@ -9,6 +9,7 @@
 
 enum query {
     QUERY_USERS,       /* all users */
+    QUERY_USER,        /* one: argument its name */
     QUERY_MACHINES,    /* all machines */
     QUERY_MACHINE,     /* one: argument its (first) MAC as mac_format gives it */
     QUERY_IMAGES,      /* images; words: owner, kind */

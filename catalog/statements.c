@@ -110,6 +110,10 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_USER_EXISTS] = "SELECT 1 FROM user WHERE username = ?",
     [SQL_USER_EMAIL_EXISTS] = "SELECT 1 FROM user WHERE email = ?",
     [SQL_USER_ADD] = "INSERT INTO user (username, name, email, role) VALUES (?, ?, ?, ?)",
+    [SQL_USER_FIELDS] = "SELECT name, email, role FROM user WHERE username = ?",
+    [SQL_USER_CHANGE] =
+        "UPDATE user SET name = coalesce(?, name), email = coalesce(?, email), role = coalesce(?, role) WHERE username = ?",
+    [SQL_USER_OTHER_ADMINS] = "SELECT count(*) FROM user WHERE role = 'admin' AND username <> ?",
 
     /* ---- machines */
     [SQL_MACHINE_BY_MAC] = MACHINE "WHERE m.mac = " MACHINE_OF_MAC,
@@ -361,6 +365,7 @@ const char *const statement_sql[SQL_COUNT] = {
 
     /* ---- lists and shows, for programs */
     [SQL_USERS_JSON] = JSON_LIST("user_json", "username"),
+    [SQL_USER_JSON] = JSON_ONE("user_json", "username"),
     [SQL_MACHINES_JSON] = JSON_LIST("machine_json", "name"),
     [SQL_MACHINE_JSON] = JSON_ONE("machine_json", "mac"),
     [SQL_IMAGES_JSON] = JSON_LIST("image_json " IMAGES_WANTED("owner", "type"), "name, owner"),
@@ -386,6 +391,7 @@ const char *const statement_sql[SQL_COUNT] = {
 
     /* ---- and for people */
     [SQL_USERS_ROWS] = "SELECT * FROM user_row ORDER BY 1",
+    [SQL_USER_ROWS] = "SELECT * FROM user_row WHERE USER = ?",
     [SQL_MACHINES_ROWS] = "SELECT * FROM machine_row ORDER BY 1",
     [SQL_MACHINE_ROWS] = "SELECT * FROM machine_row WHERE MAC = ?",
     [SQL_IMAGES_ROWS] =

@@ -36,6 +36,9 @@ enum statement {
     SQL_USER_EXISTS,
     SQL_USER_EMAIL_EXISTS,
     SQL_USER_ADD,
+    SQL_USER_FIELDS,
+    SQL_USER_CHANGE,
+    SQL_USER_OTHER_ADMINS,
     /* machines */
     SQL_MACHINE_BY_MAC,
     SQL_MACHINE_BY_NAME,
@@ -175,6 +178,7 @@ enum statement {
     SQL_GENERATION_RAISE,
     /* lists and shows, for programs */
     SQL_USERS_JSON,
+    SQL_USER_JSON,
     SQL_MACHINES_JSON,
     SQL_MACHINE_JSON,
     SQL_IMAGES_JSON,
@@ -193,6 +197,7 @@ enum statement {
     SQL_STATUS_JSON,
     /* and for people */
     SQL_USERS_ROWS,
+    SQL_USER_ROWS,
     SQL_MACHINES_ROWS,
     SQL_MACHINE_ROWS,
     SQL_IMAGES_ROWS,

@@ -258,7 +258,10 @@ FROM event e LEFT JOIN machine m ON m.mac = e.machine;
 
 -- ---- rows -------------------------------------------------------------------------------------------------------
 CREATE TEMP VIEW user_row AS
-SELECT username AS USER, role AS ROLE, email AS EMAIL, name AS NAME FROM user;
+SELECT username AS USER, role AS ROLE, email AS EMAIL, name AS NAME,
+    (SELECT count(*) FROM image WHERE owner = username) AS IMAGES,
+    (SELECT count(*) FROM setup WHERE owner = username) AS SETUPS
+FROM user;
 
 CREATE TEMP VIEW machine_row AS
 SELECT m.name AS MACHINE, m.mac AS MAC,

@@ -106,8 +106,8 @@ static void append_object(const struct table *t, struct strbuf *out)
 
 static bool shows_one(enum query q)
 {
-    return q == QUERY_MACHINE || q == QUERY_IMAGE || q == QUERY_SETUP || q == QUERY_SETUP_IMAGE ||
-           q == QUERY_BOOT;
+    return q == QUERY_USER || q == QUERY_MACHINE || q == QUERY_IMAGE || q == QUERY_SETUP ||
+           q == QUERY_SETUP_IMAGE || q == QUERY_BOOT;
 }
 
 static int print_json(struct cli *c, enum query q, const char *const words[], struct err *e)

@@ -14,6 +14,7 @@ static const struct rule {
     [RIGHT_LOOK] = {"looking at the catalog", ROLE_USER, ROLE_USER, ROLE_USER, ROLE_USER},
     [RIGHT_ADMIN] = {"this command", ROLE_ADMIN, ROLE_ADMIN, ROLE_ADMIN, ROLE_ADMIN},
     [RIGHT_USER_CHANGE] = {"changing", ROLE_USER, ROLE_ADMIN, ROLE_USER, ROLE_ADMIN},
+    [RIGHT_USER_ROLE] = {"the role or the removal of", ROLE_ADMIN, ROLE_ADMIN, ROLE_ADMIN, ROLE_ADMIN},
     /* What is for all is made by those who may change it when it is not their own. */
     [RIGHT_IMAGE_MAKE] = {"making", ROLE_USER, ROLE_ADMIN, ROLE_MODERATOR, ROLE_MODERATOR},
     [RIGHT_IMAGE_USE] = {"using", ROLE_USER, ROLE_ADMIN, ROLE_USER, ROLE_USER},
@@ -92,14 +93,14 @@ static int check_image_word(struct cli *c, enum right right, struct err *e)
     return image_find(c->catalog, name, c->user, &image, e) < 0 ? -1 : rules_check_image(c, right, &image, e);
 }
 
-static int check_user_word(struct cli *c, struct err *e)
+int rules_check_user(struct cli *c, enum right right, const char *name, struct err *e)
 {
     struct user user;
     char object[NAME_SIZE + 10];
-    if (user_get(c->catalog, c->words[0], &user, e) < 0)
+    if (user_get(c->catalog, name, &user, e) < 0)
         return -1;
     snprintf(object, sizeof object, "user %s", user.username);
-    return check(c, RIGHT_USER_CHANGE, object, user.username, false, e);
+    return check(c, right, object, user.username, false, e);
 }
 
 int rules_check_command(struct cli *c, struct err *e)
@@ -110,7 +111,8 @@ int rules_check_command(struct cli *c, struct err *e)
     case RIGHT_ADMIN:
         return check(c, c->command->right, "", NULL, false, e);
     case RIGHT_USER_CHANGE:
-        return check_user_word(c, e);
+    case RIGHT_USER_ROLE:
+        return rules_check_user(c, c->command->right, c->words[0], e);
     case RIGHT_IMAGE_USE:
     case RIGHT_IMAGE_CHANGE:
         return check_image_word(c, c->command->right, e);

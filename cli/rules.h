@@ -15,6 +15,7 @@ enum right {
     RIGHT_LOOK,        /* lists and shows; all that a command checks itself */
     RIGHT_ADMIN,       /* machines, users, the catalog as a whole */
     RIGHT_USER_CHANGE, /* the first word names a user */
+    RIGHT_USER_ROLE,   /* as before, and what only admins may change of it */
     RIGHT_IMAGE_MAKE,  /* checked by the command, on the image to be */
     RIGHT_IMAGE_USE, /* its content: export, verify, have it in a setup. The first word names an image, also with
                            @VERSION */
@@ -31,6 +32,7 @@ enum right {
 int rules_check_command(struct cli *c, struct err *e) must_check;
 /* Of one object. ERR_DENIED names the role that would do. */
 int rules_check_image(struct cli *c, enum right right, const struct image *image, struct err *e) must_check;
+int rules_check_user(struct cli *c, enum right right, const char *name, struct err *e) must_check;
 int rules_check_setup(struct cli *c, enum right right, const struct setup *setup, struct err *e) must_check;
 /* The right RIGHT_BOOT_CHANGE. */
 int rules_check_boot(struct cli *c, const struct boot *boot, struct err *e) must_check;

@@ -75,6 +75,21 @@ refused 4 ".*another user" user add carol --email alice@lab.example
 refused 2 "user carol needs an email address; try: --email" user add carol
 refused 2 "--role: 'king' is not one of: user, moderator, admin" user add carol --email c@x --role king
 refused 2 "'Carol' is not a name" user add Carol --email c@x
+expect bob@lab.example "$(lb --json user show bob | json 'v["Email"]')"
+expect_match 'ROLE +user' "$(lb user show bob)" "user show"
+expect "" "$(lb user set bob --email b@lab.example --name "Bob B." --role moderator)"
+expect "b@lab.example Bob B. moderator" "$(lb --json user show bob | json 'v["Email"], v["Name"], v["Role"]')" "user set"
+expect user "$(lb --json user set bob --role user | json 'v["Role"]')" "user set --json"
+refused 3 "there is no user 'carol'" user show carol
+refused 3 "there is no user 'carol'" user set carol --name C
+refused 2 "what shall change\?" user set bob
+refused 2 "--role: 'king' is not one of" user set bob --role king
+refused 4 ".*another user" user set bob --email alice@lab.example
+refused 2 "an email address looks like" user set bob --email nonsense
+refused 4 "user alice is the last admin; try: --force" user set alice --role user
+expect_status 0 lb user set alice --role user --force
+expect_match "warning: no user has the role admin now" "$(cat "$tmp/err")" "the last admin"
+lb user set alice --role admin
 refused 2 "'../x' is not a name" user add ../x --email c@x
 
 say "usage"

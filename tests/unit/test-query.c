@@ -108,14 +108,14 @@ static void empty_lists_are_arrays(void)
         cleanup(free) char *json = ask_json(&b, lists[i], NULL);
         CHECK_STR(json, "[]");
     }
-    check_rows(&b, QUERY_USERS, NULL, "USER|ROLE|EMAIL|NAME\n");
+    check_rows(&b, QUERY_USERS, NULL, "USER|ROLE|EMAIL|NAME|IMAGES|SETUPS\n");
     bench_close(&b);
 }
 
 static void what_is_not_there_is_an_error(void)
 {
     struct bench b = bench_open();
-    static const enum query shows[] = {QUERY_MACHINE, QUERY_IMAGE, QUERY_SETUP, QUERY_BOOT};
+    static const enum query shows[] = {QUERY_USER, QUERY_MACHINE, QUERY_IMAGE, QUERY_SETUP, QUERY_BOOT};
     char *json = NULL;
     for (size_t i = 0; i < sizeof shows / sizeof shows[0]; i++) {
         CHECK_FAILS(query_json(b.c, shows[i], "7", &json, &e), ERR_NOT_FOUND);
@@ -124,7 +124,8 @@ static void what_is_not_there_is_an_error(void)
     CHECK_FAILS(query_json(b.c, QUERY_BOOT, "seven", &json, &e), ERR_USAGE);
     CHECK(!json);
     CHECK_FAILS(query_rows(b.c, QUERY_USERS, NULL, refuse_row, NULL, &e), ERR_DENIED);
-    check_rows(&b, QUERY_USERS, NULL, "USER|ROLE|EMAIL|NAME\nalice|user|alice@example.org|Alice\n");
+    check_rows(&b, QUERY_USERS, NULL,
+               "USER|ROLE|EMAIL|NAME|IMAGES|SETUPS\nalice|user|alice@example.org|Alice|1|1\n");
     bench_close(&b);
 }
 
