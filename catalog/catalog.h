@@ -70,6 +70,11 @@ struct user_change {
  * admin, unless `force`. */
 int user_change(struct catalog *c, const char *actor, const char *username, const struct user_change *change,
                 bool force, struct err *e) must_check;
+/* With all setups and images of the user, as setup_remove and image_remove do, or not at all: who holds one of them is
+ * named (ERR_STATE), and so is the last admin, unless `force`. The caller holds the locks of the images, and removes their
+ * files next. *ret_cancelled: queued boots. */
+int user_remove(struct catalog *c, const char *actor, const char *username, bool force, size_t *ret_cancelled,
+                struct err *e) must_check;
 /* How many admins there are beside this user. */
 int user_other_admins(struct catalog *c, const char *username, uint64_t *ret, struct err *e) must_check;
 

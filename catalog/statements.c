@@ -114,6 +114,9 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_USER_CHANGE] =
         "UPDATE user SET name = coalesce(?, name), email = coalesce(?, email), role = coalesce(?, role) WHERE username = ?",
     [SQL_USER_OTHER_ADMINS] = "SELECT count(*) FROM user WHERE role = 'admin' AND username <> ?",
+    [SQL_USER_SETUP] = "SELECT uuid FROM setup WHERE owner = ? ORDER BY name LIMIT 1",
+    [SQL_USER_IMAGE] = "SELECT uuid FROM image WHERE owner = ? ORDER BY name LIMIT 1",
+    [SQL_USER_REMOVE] = "DELETE FROM user WHERE username = ?",
 
     /* ---- machines */
     [SQL_MACHINE_BY_MAC] = MACHINE "WHERE m.mac = " MACHINE_OF_MAC,

@@ -39,6 +39,9 @@ enum statement {
     SQL_USER_FIELDS,
     SQL_USER_CHANGE,
     SQL_USER_OTHER_ADMINS,
+    SQL_USER_SETUP,
+    SQL_USER_IMAGE,
+    SQL_USER_REMOVE,
     /* machines */
     SQL_MACHINE_BY_MAC,
     SQL_MACHINE_BY_NAME,

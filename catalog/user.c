@@ -156,3 +156,60 @@ int user_change(struct catalog *c, const char *actor, const char *username, cons
         return -1;
     return tx_commit(&tx, e);
 }
+
+/* ---- remove -------------------------------------------------------------------------------------------- */
+
+/* 1: there is one, 0: none. */
+static int first_of(struct catalog *c, enum statement which, const char *username, struct uuid *ret,
+                    struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, which);
+    put_text(s, username);
+    int row = stmt_row(s, e);
+    if (row > 0)
+        take_uuid(s, ret);
+    return row;
+}
+
+/* Setups first: the user's own do not hold the user's images. */
+static int remove_all(struct catalog *c, const char *actor, const char *username, bool force,
+                      size_t *cancelled, struct err *e)
+{
+    struct uuid uuid;
+    size_t boots;
+    int row;
+    *cancelled = 0;
+    while ((row = first_of(c, SQL_USER_SETUP, username, &uuid, e)) > 0) {
+        if (setup_remove(c, actor, &uuid, force, &boots, e) < 0)
+            return -1;
+        *cancelled += boots;
+    }
+    while (row == 0 && (row = first_of(c, SQL_USER_IMAGE, username, &uuid, e)) > 0) {
+        if (image_remove(c, actor, &uuid, force, e) < 0)
+            return -1;
+        row = 0;
+    }
+    return row;
+}
+
+int user_remove(struct catalog *c, const char *actor, const char *username, bool force, size_t *ret_cancelled,
+                struct err *e)
+{
+    char object[OBJECT_SIZE];
+    size_t cancelled;
+    snprintf(object, sizeof object, "user %s", username);
+    struct event ev = {
+        .actor = actor, .what = "user-removed", .object = object, .detail = force ? "by force" : NULL};
+    cleanup(tx) struct catalog *tx = NULL;
+    if (db_views(c, e) < 0 || tx_begin(c, &tx, e) < 0 || user_check(c, username, e) < 0 ||
+        (!force && refuse_last_admin(c, username, e) < 0))
+        return -1;
+    if (remove_all(c, actor, username, force, &cancelled, e) < 0)
+        return err_wrap(e, "user %s", username);
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_USER_REMOVE);
+    put_text(s, username);
+    if (stmt_run(s, e) < 0 || event_write(c, &ev, e) < 0 || tx_commit(&tx, e) < 0)
+        return -1;
+    *ret_cancelled = cancelled;
+    return 0;
+}

@@ -180,6 +180,9 @@ int run_image_import(struct cli *c, struct err *e); /* import.c */
 int run_image_create(struct cli *c, struct err *e); /* create.c */
 int run_image_set(struct cli *c, struct err *e);    /* image-change.c */
 int run_image_remove(struct cli *c, struct err *e);
+/* Of an image whose rows are gone, and whose lock is held: what stays is rubbish, and a warning. */
+struct store;
+void cli_remove_image_files(struct cli *c, struct store *store, const struct image *image);
 int run_image_rollback(struct cli *c, struct err *e);
 int run_image_keep(struct cli *c, struct err *e);
 int run_boot_end(struct cli *c, struct err *e); /* end.c */

@@ -153,17 +153,15 @@ static void remove_files(struct removal *r, const struct version_file *gone)
                  gone->version, e.msg);
 }
 
-static void remove_folder(struct removal *r)
+void cli_remove_image_files(struct cli *c, struct store *store, const struct image *image)
 {
     struct err e;
     bool in_use = false;
-    if (kernel_remove_all(&r->c->conf, &r->image.uuid, &e) < 0 ||
-        store_retire_image(r->store, &r->image.uuid, &in_use, &e) < 0)
-        cli_warn(r->c, "image %s is removed, but not all of its files: %s; try: labboot gc", r->image.name,
-                 e.msg);
+    if (kernel_remove_all(&c->conf, &image->uuid, &e) < 0 ||
+        store_retire_image(store, &image->uuid, &in_use, &e) < 0)
+        cli_warn(c, "image %s is removed, but not all of its files: %s; try: labboot gc", image->name, e.msg);
     else if (in_use)
-        cli_warn(r->c, "image %s is still being read: its files stay until the next labboot gc",
-                 r->image.name);
+        cli_warn(c, "image %s is still being read: its files stay until the next labboot gc", image->name);
 }
 
 static int remove_version(struct removal *r, uint64_t version, bool force, struct err *e)
@@ -179,7 +177,7 @@ static int remove_image(struct removal *r, bool force, struct err *e)
 {
     if (image_remove(r->c->catalog, r->c->actor, &r->image.uuid, force, e) < 0)
         return -1;
-    remove_folder(r);
+    cli_remove_image_files(r->c, r->store, &r->image);
     return 0;
 }
 

@@ -277,3 +277,22 @@ refused 3 ".*" boot queue lab9 lab
 refused 4 ".*" boot queue 52:54:00:00:00:09 lab
 refused 2 "--commit or --discard, not both" boot end "$boot" --commit --discard
 expect_match 'MACHINE +MAC' "$(timeout 1 "$labboot" status --watch || true)" "status --watch"
+
+say "a user goes with all images and setups"
+lb user add dora --email dora@lab.example > /dev/null
+lb image import dora/disk "$tmp/disk.raw" > /dev/null
+dora=$(lb --json image show dora/disk | json 'v["UUID"]')
+lb setup create mine --owner dora --image dora/disk > /dev/null
+lb setup create shared --owner alice --image debian --image dora/disk > /dev/null
+lb --quiet boot queue lab1 dora/mine > /dev/null
+refused 4 "user dora: .*setup alice/shared has it" user remove dora
+expect dora "$(lb --json user show dora | json 'v["Username"]')" "a user who could not go"
+expect mine "$(lb --json setup show dora/mine | json 'v["Name"]')" "a setup of hers"
+expect_status 0 lb user remove dora --force
+expect_match "warning: 1 queued boot was cancelled" "$(cat "$tmp/err")" "boots of a user who went"
+refused 3 "there is no user 'dora'" user show dora
+refused 3 "there is no user 'dora'" user remove dora
+refused 3 ".*" image show "$dora"
+[ ! -e "$tmp/state/images/$dora" ] || fail "files of a user's image stay"
+expect debian "$(lb --json setup show alice/shared | json '" ".join(i["Image"]["Name"] for i in v["Images"])')" "another's setup"
+refused 4 "user alice is the last admin; try: --force" user remove alice

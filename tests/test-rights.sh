@@ -141,6 +141,7 @@ user show      | OWNER                            | user      | user      | -   
 user set       | OWNER --name Other               | user      | admin     | -         | 0
 user set       | OWNER --email x@lab.example      | user      | admin     | -         | 0
 user set       | OWNER --role moderator --force   | admin     | admin     | -         | 0
+user remove    | OWNER --force                    | admin     | admin     | -         | 0
 machine add    | 52:54:00:00:00:09                | -         | admin     | -         | 0
 machine list   |                                  | -         | user      | -         | 0
 machine show   | lab1                             | -         | user      | -         | 0
