@@ -89,6 +89,8 @@ def it_stays_on_its_base(lab, mac):
     with lab.nbd(scratch) as h:
         assert h.pread(5, 0) == b"first" and h.pread(8, 16 * MIB) == b"the base"
     end(lab, boot)
+    for image in (f"scratch@{VERSION}", "scratch"):
+        refused(lab, 4, "machine lab-1 keeps what it wrote", "image", "remove", image, "--force")
     other = lab.machine(2)
     boot = int(lab.run("boot", "queue", "lab-2", "disks"))
     assert read(lab, other + "/scratch", 5, 0) == b"newer", "another machine shares it"
@@ -122,8 +124,8 @@ def acknowledged_writes_survive_killed_servers(lab, mac):
         command.start()  # every other time the server dies about the end of the boot
         until("the server died", lambda: lab.stop(signal.SIGKILL) is not None or True)
         writer.join()
+        command.join()  # what the server did not end, it ends itself, and holds the server's lock
         lab.serve()
-        command.join()
         if lab.boot("lab-1")["State"] in ("leased", "running"):
             lab.run("boot", "end", "lab-1")
         assert len(folders(lab)) == 1, folders(lab)
