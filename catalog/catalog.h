@@ -352,6 +352,8 @@ int boot_get(struct catalog *c, int64_t id, struct boot *ret, struct err *e) mus
 int boot_running(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
 /* Its running boot, or else the one that ended last. ERR_NOT_FOUND. */
 int boot_last(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
+/* All its images have versions that are there and not damaged: else ERR_STATE. */
+int boot_check(struct catalog *c, const struct boot *b, struct err *e) must_check;
 /* The head of its queue, or what its default setup gives (a row is made for it when there is none yet), `latest`
  * resolved now. ERR_NOT_FOUND: none. */
 int boot_next(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
@@ -471,6 +473,18 @@ int request_get(struct catalog *c, int64_t id, struct request *ret, struct err *
 /* At the server's start: those that a dead server had taken are answered where their boot has ended, and else
  * are to be taken again. */
 int request_untake_all(struct catalog *c, struct err *e) must_check;
+
+/* ---- what an admin should look at: doctor ---------------------------------------------------------------------- */
+enum trouble {
+    TROUBLE_DAMAGED,     /* versions */
+    TROUBLE_INTERRUPTED, /* boots, of `machine` or (NULL) of any */
+    TROUBLE_STRANGERS,   /* MACs with a live lease that are no machine's */
+    TROUBLE_REQUESTS,    /* to the server, unanswered for ten seconds */
+    TROUBLE_SCRIPTS,     /* machines whose script is not the one wanted; likewise */
+};
+int trouble_each(struct catalog *c, enum trouble which, const struct mac *machine,
+                 void (*each)(void *ctx, const char *what, const char *why, const char *todo), void *ctx,
+                 struct err *e) must_check;
 
 /* ---- names, for the completion of command lines ---------------------------------------------------------------- */
 enum name_kind {

@@ -65,8 +65,6 @@ int boot_resolve(struct catalog *c, struct boot *b, struct err *e) must_check;
 int boot_resolve_token(struct catalog *c, const char *token, struct boot *b, struct err *e) must_check;
 /* 1: *ret is a boot of the machine that has not ended, the one that stands most in the way; 0: none. */
 int boot_unended(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
-/* All its images have versions that are there and not damaged: else ERR_STATE. */
-int boot_check(struct catalog *c, const struct boot *b, struct err *e) must_check;
 /* Where its kernel and initrd come from: the root, or where that has none the first image of type boot. ret: its release,
  * "" when that has none either (then *ret_image is the root). */
 int boot_kernel(struct catalog *c, const struct boot *b, size_t *ret_image, char ret[TEXT_SIZE],

@@ -104,6 +104,29 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_NAMES_BOOTS] =
         "SELECT id FROM boot WHERE state IN (SELECT value FROM json_each(?1)) ORDER BY id DESC LIMIT 100",
 
+    /* ---- troubles, for doctor: what, why, and what to do */
+    [SQL_TROUBLE_DAMAGED] =
+        "SELECT 'version ' || i.owner || '/' || i.name || '@' || v.number, 'it is damaged: ' || v.damage || "
+        "  coalesce('; setups that have it: ' || (SELECT group_concat(s.owner || '/' || s.name, ', ') FROM setup_image p "
+        "    JOIN setup s ON s.uuid = p.setup WHERE p.image = v.image AND coalesce(p.version, i.head) = v.number), ''), "
+        "  'restore its file, then labboot image verify ' || i.owner || '/' || i.name || '@' || v.number || "
+        "  '; or labboot image rollback ' || i.owner || '/' || i.name || ' --to VERSION' "
+        "FROM version v JOIN image i ON i.uuid = v.image WHERE v.state = 'damaged' ORDER BY 1",
+    [SQL_TROUBLE_INTERRUPTED] =
+        "SELECT 'boot ' || b.id || ' of ' || m.name, 'it was interrupted, and waits for a decision: ' || "
+        "  coalesce(b.result, ''), 'labboot boot commit ' || b.id || ', or discard' "
+        "FROM boot b JOIN machine m ON m.mac = b.machine WHERE b.state = 'interrupted' AND (?1 IS NULL OR m.mac = ?1) ORDER BY b.id",
+    [SQL_TROUBLE_STRANGERS] =
+        "SELECT mac, 'it has the address ' || ip_text(address) || ', but is no machine''s', 'labboot machine add ' || mac "
+        "FROM lease WHERE (expires = 0 OR expires > now()) AND mac NOT IN (SELECT mac FROM machine_mac) ORDER BY mac",
+    [SQL_TROUBLE_REQUESTS] =
+        "SELECT coalesce('boot ' || boot, 'the server'), actor || ' asked to ' || kind || ' it ' || (now() - asked) || "
+        "  ' s ago, and there is no answer', 'labboot log --what ''request-*''; without a server: labboot serve' "
+        "FROM request WHERE answered IS NULL AND asked < now() - 10 ORDER BY id",
+    [SQL_TROUBLE_SCRIPTS] =
+        "SELECT 'machine ' || name, 'its boot script is not the one wanted', 'labboot serve, which brings it up to date' "
+        "FROM machine WHERE script_done <> script_wanted AND (?1 IS NULL OR mac = ?1) ORDER BY name",
+
     /* ---- users */
     [SQL_USER] =
         "SELECT username, CASE role WHEN 'admin' THEN 2 WHEN 'moderator' THEN 1 ELSE 0 END FROM user WHERE username = ?",

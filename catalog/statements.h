@@ -31,6 +31,12 @@ enum statement {
     SQL_NAMES_VERSIONS,
     SQL_NAMES_SETUPS,
     SQL_NAMES_BOOTS,
+    /* troubles, for doctor */
+    SQL_TROUBLE_DAMAGED,
+    SQL_TROUBLE_INTERRUPTED,
+    SQL_TROUBLE_STRANGERS,
+    SQL_TROUBLE_REQUESTS,
+    SQL_TROUBLE_SCRIPTS,
     /* users */
     SQL_USER,
     SQL_USER_EXISTS,

@@ -114,6 +114,7 @@ void cli_render(struct cli *c);
 void cli_warn(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Whether a server holds RUN/server.lock. */
 bool cli_server_runs(const struct conf *conf);
+bool cli_dhcp_runs(const struct conf *conf); /* likewise, `labboot dhcp` */
 /* A boot's id, or a machine: its running boot, or the one that ended last. */
 int cli_find_boot(struct cli *c, const char *text, struct boot *ret, struct err *e) must_check;
 /* IMAGE[@VERSION|@latest][,update], as a setup has it, looked for as image_find does. Checks the right to use the image, or
@@ -151,6 +152,15 @@ int rights_regain(struct err *e) must_check;
 /* Gives a file that root made to that user. */
 int rights_give(const char *path, struct err *e) must_check;
 
+/* ---- init.c --------------------------------------------------------------------------------------------------- */
+struct init_folder {
+    const char *path;
+    mode_t mode;
+};
+#define INIT_FOLDERS 5
+/* The i-th folder of the state. */
+struct init_folder init_folder(const struct conf *conf, size_t i);
+
 /* ---- print.c -------------------------------------------------------------------------------------------------- */
 /* A list as columns, one object as lines of NAME value, either as one JSON value with --json. */
 int print_query(struct cli *c, enum query q, const char *argument, struct err *e) must_check;
@@ -173,7 +183,7 @@ int progress_check(struct err *e) must_check;
 /* ---- the commands --------------------------------------------------------------------------------------------- */
 extern const struct command init_commands[], config_commands[], serve_commands[], status_commands[],
     user_commands[], machine_commands[], image_commands[], setup_commands[], boot_commands[], log_commands[],
-    complete_commands[];
+    complete_commands[], doctor_commands[];
 
 /* Those that stand in another file than the table of their noun. */
 int run_image_import(struct cli *c, struct err *e); /* import.c */

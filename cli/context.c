@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "lib/base/fsutil.h"
+#include "tftp-glue/dhcp.h"
 #include "tftp-glue/render.h"
 
 #include <fcntl.h>
@@ -122,11 +123,22 @@ void cli_render(struct cli *c)
         cli_warn(c, "the machines' boot scripts are not up to date: %s", e.msg);
 }
 
+static bool is_locked(const char *path)
+{
+    cleanup(close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}
+
 bool cli_server_runs(const struct conf *conf)
 {
     cleanup(free) char *path = path_format("%s/server.lock", conf->server.run_dir);
-    cleanup(close) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+    return is_locked(path);
+}
+
+bool cli_dhcp_runs(const struct conf *conf)
+{
+    cleanup(free) char *path = dhcp_lock_path(conf);
+    return is_locked(path);
 }
 
 /* What cli_owner looks for in the list of users. */

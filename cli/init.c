@@ -35,18 +35,22 @@ static int make_folder(struct made *m, const char *path, mode_t mode, struct err
     return 0;
 }
 
-static int make_folders(const struct conf *conf, struct made *m, struct err *e)
+struct init_folder init_folder(const struct conf *conf, size_t i)
 {
-    const struct {
-        const char *path;
-        mode_t mode;
-    } folders[] = {
+    const struct init_folder folders[INIT_FOLDERS] = {
         {conf->server.state_dir, 0711},  {conf->server.images_dir, 0700}, {conf->server.overlays_dir, 0700},
         {conf->network.tftp_root, 0755}, {conf->server.run_dir, 0755},
     };
-    for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
-        if (make_folder(m, folders[i].path, folders[i].mode, e) < 0)
+    return folders[i];
+}
+
+static int make_folders(const struct conf *conf, struct made *m, struct err *e)
+{
+    for (size_t i = 0; i < INIT_FOLDERS; i++) {
+        const struct init_folder f = init_folder(conf, i);
+        if (make_folder(m, f.path, f.mode, e) < 0)
             return -1;
+    }
     return 0;
 }
 

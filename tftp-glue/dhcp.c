@@ -346,12 +346,29 @@ static int tell_hook(const char *conf_path, struct err *e)
     return 0;
 }
 
+char *dhcp_lock_path(const struct conf *conf)
+{
+    return path_format("%s/dhcp.lock", conf->server.run_dir);
+}
+
+static int take_lock(const struct conf *conf, int *ret, struct err *e)
+{
+    cleanup(free) char *path = dhcp_lock_path(conf);
+    if (lock_file(path, false, ret, e) == 0)
+        return 0;
+    return e->code == ERR_STATE
+               ? err_set(e, ERR_STATE, "a labboot dhcp is running already: it holds %s", path)
+               : -1;
+}
+
 static int run(struct dhcp *d, char **extra_args, struct err *e)
 {
     cleanup(free) char *catalog_path = conf_catalog_path(d->conf);
+    cleanup(close) int lock = -1;
     if (find_owner(d->conf, &d->owner, e) < 0 || make_run_dir(d->conf, &d->owner, e) < 0 ||
-        act_as_owner(&d->owner, e) < 0 || catalog_open(catalog_path, CATALOG_FULL, &d->catalog, e) < 0 ||
-        prepare(d, e) < 0 || act_as_root(&d->owner, e) < 0 || block_signals(d, e) < 0)
+        act_as_owner(&d->owner, e) < 0 || take_lock(d->conf, &lock, e) < 0 ||
+        catalog_open(catalog_path, CATALOG_FULL, &d->catalog, e) < 0 || prepare(d, e) < 0 ||
+        act_as_root(&d->owner, e) < 0 || block_signals(d, e) < 0)
         return -1;
     open_solicitors(d);
     if (start_dnsmasq(d, extra_args, e) < 0 || act_as_owner(&d->owner, e) < 0)

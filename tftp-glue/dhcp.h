@@ -11,4 +11,7 @@
  * there becomes root's. The process has no threads. */
 int dhcp_run(const struct conf *conf, const char *conf_path, char **extra_args, struct err *e) must_check;
 
+/* malloc'ed; RUN/dhcp.lock, which it holds meanwhile: a second one is ERR_STATE. */
+char *dhcp_lock_path(const struct conf *conf);
+
 #endif
