@@ -158,23 +158,26 @@ int image_rollback(struct catalog *c, const char *actor, const struct uuid *imag
 
 /* ---- who needs it -------------------------------------------------------------------------------------- */
 
-#define HOLDS_SHOWN 5
+#define HOLDS_SHOWN 4
 
-/* Of a statement whose rows are reasons: ERR_STATE with the first of them. */
+/* Of a statement whose rows are reasons, those that no force overcomes first: ERR_STATE with the first of them. */
 static int refuse_held(struct stmt *s, struct err *e)
 {
     cleanup(strbuf) struct strbuf why = STRBUF_INIT;
+    bool forcible = true;
     int row, count = 0;
-    for (; (row = stmt_row(s, e)) > 0; count++)
+    for (; (row = stmt_row(s, e)) > 0; count++) {
         if (count < HOLDS_SHOWN)
             strbuf_appendf(&why, "%s%s", count ? "; " : "", stmt_column_text(s, 0));
+        forcible &= strcmp(stmt_column_text(s, 1), "1") == 0;
+    }
     if (row < 0)
         return -1;
     if (count == 0)
         return 0;
     if (count > HOLDS_SHOWN)
         strbuf_appendf(&why, "; and %d more", count - HOLDS_SHOWN);
-    return err_set(e, ERR_STATE, "%s", strbuf_text(&why));
+    return err_set(e, ERR_STATE, "%s%s", strbuf_text(&why), forcible ? "; try: --force" : "");
 }
 
 static int check_version_holds(struct catalog *c, const struct uuid *image, uint64_t version, bool force,

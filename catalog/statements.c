@@ -230,7 +230,7 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_VERSION_LAYER] = "SELECT number, layer FROM version WHERE image = ? AND number = ?",
     [SQL_VERSION_REMOVE] = "DELETE FROM version WHERE image = ? AND number = ?",
     [SQL_VERSION_HOLDS] =
-        "SELECT DISTINCT why FROM version_hold WHERE image = ?1 AND number = ?2 AND (NOT forcible OR NOT ?3) "
+        "SELECT DISTINCT why, forcible FROM version_hold WHERE image = ?1 AND number = ?2 AND (NOT forcible OR NOT ?3) "
         "ORDER BY forcible, why",
     /* Older ones than the newest and than the day, that nothing needs. */
     [SQL_VERSIONS_STALE] =
@@ -249,7 +249,7 @@ const char *const statement_sql[SQL_COUNT] = {
         "  JOIN image i ON i.uuid = theirs.image JOIN setup s ON s.uuid = mine.setup "
         "WHERE mine.image = ?1 AND i.uuid <> ?1 AND i.name = ?2 ORDER BY 1 LIMIT 1",
     [SQL_IMAGE_HOLDS] =
-        "SELECT DISTINCT why FROM image_hold WHERE image = ?1 AND (NOT forcible OR NOT ?2) ORDER BY forcible, why",
+        "SELECT DISTINCT why, forcible FROM image_hold WHERE image = ?1 AND (NOT forcible OR NOT ?2) ORDER BY forcible, why",
     [SQL_IMAGE_REMOVE] = "DELETE FROM image WHERE uuid = ?",
     /* Out of setups: those behind it move up, past each other's places. */
     [SQL_IMAGE_BEHIND] =

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What becomes of images and versions after they were made. Rows go first, files after them: what a crash between leaves
  * is no version, and `labboot gc` removes it. */
-#include "cli/cli.h"
+#include "cli/make-version.h"
 
 #include "lib/base/fsutil.h"
 #include "lib/store/retire.h"
@@ -59,14 +59,8 @@ static int check_kind(struct cli *c, const struct image *image, const char *kind
 static int check_change(struct cli *c, const struct image *image, const struct image_change *change,
                         struct err *e)
 {
-    static const char *const kinds[] = {"boot", "system", "user", "temporal", NULL};
-    static const char *const compressions[] = {"none", "zstd", NULL};
-    static const char *const filesystems[] = {"ext4", "fat32", "raw", NULL};
     if ((change->name && cli_check_image_name(change->name, e) < 0) ||
-        (change->owner && parse_name("user", change->owner, e) < 0) ||
-        (change->type && cli_check_word("--kind", change->type, kinds, e) < 0) ||
-        (change->compression && cli_check_word("--compression", change->compression, compressions, e) < 0) ||
-        (change->filesystem && cli_check_word("--filesystem", change->filesystem, filesystems, e) < 0))
+        (change->owner && parse_name("user", change->owner, e) < 0) || make_check_options(c, e) < 0)
         return -1;
     if (change->owner && strcmp(change->owner, image->owner) != 0 &&
         rules_check_image(c, RIGHT_IMAGE_GIVE, image, e) < 0)

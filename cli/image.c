@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "cli/cli.h"
+#include "cli/make-version.h"
 #include "cli/target.h"
 
 #include "lib/store/alone.h"
@@ -31,11 +31,9 @@ static const struct option image_list_options[] = {
 
 static int run_image_list(struct cli *c, struct err *e)
 {
-    static const char *const kinds[] = {"boot", "system", "user", "temporal", NULL};
     const char *owner = cli_option(c, "owner"), *kind = cli_option(c, "kind");
     struct user user;
-    if ((owner && user_get(c->catalog, owner, &user, e) < 0) ||
-        (kind && cli_check_word("--kind", kind, kinds, e) < 0))
+    if ((owner && user_get(c->catalog, owner, &user, e) < 0) || make_check_options(c, e) < 0)
         return -1;
     const char *const words[QUERY_WORDS_MAX] = {owner, kind};
     return print_query_of(c, QUERY_IMAGES, words, e);

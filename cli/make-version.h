@@ -35,7 +35,8 @@ struct make {
     bool has_kernel;
 };
 
-/* The options of a new image, and --progress: what can be known before anything is opened. */
+/* The words of --kind, --compression, --filesystem and --type, and --progress: what can be known before anything is
+ * opened. */
 int make_check_options(const struct cli *c, struct err *e) must_check;
 /* Finds the image, or plans a new one after the options; checks the right to it. */
 int make_plan(struct make *m, struct err *e) must_check;
