@@ -282,7 +282,8 @@ const char *const statement_sql[SQL_COUNT] = {
     /* ---- images of a boot: what images_take reads; the first parameter says whether the boot is an update */
     [SQL_SETUP_IMAGES] =
         "SELECT i.uuid, i.name, i.type, i.compression, "
-        "  coalesce((SELECT t.version FROM temporal t WHERE t.machine = ?3 AND t.image = i.uuid), s.version, i.head), "
+        "  coalesce((SELECT t.version FROM temporal t WHERE t.machine = ?3 AND t.image = i.uuid AND i.type = 'temporal'), "
+        "    s.version, i.head), "
         "  (?1 OR s.updates OR i.type = 'user') AND i.type <> 'temporal', NULL, NULL "
         "FROM setup_image s JOIN image i ON i.uuid = s.image WHERE s.setup = ?2 ORDER BY s.position",
     [SQL_TOKEN_IMAGES] =

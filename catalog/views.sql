@@ -186,7 +186,8 @@ CREATE TEMP VIEW boot_disk (boot, position, image, name, version, keep, result) 
 SELECT boot, position, image, name, version, keep, result FROM boot_image
 UNION ALL
 SELECT b.id, s.position, i.uuid, i.name, 
-    CAST(coalesce((SELECT t.version FROM temporal t WHERE t.machine = b.machine AND t.image = i.uuid), s.version, i.head)
+    CAST(coalesce((SELECT t.version FROM temporal t
+                   WHERE t.machine = b.machine AND t.image = i.uuid AND i.type = 'temporal'), s.version, i.head)
          AS INTEGER),
     CAST((b.updates OR s.updates OR i.type = 'user') AND i.type <> 'temporal' AS INTEGER), CAST(NULL AS INTEGER)
 FROM boot b JOIN setup_image s ON s.setup = b.setup JOIN image i ON i.uuid = s.image

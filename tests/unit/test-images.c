@@ -136,6 +136,28 @@ static void a_new_name_or_kind_wants_the_script(void)
     bench_close(&b);
 }
 
+/* What the machine keeps waits for the day that the image is temporal again. */
+static void temporal_data_holds_its_version_and_nothing_else(void)
+{
+    struct bench b = bench_open();
+    struct boot boot;
+    CHECK_OK(change(&b, (struct image_change){.type = "temporal"}));
+    bench_queue(&b, false);
+    CHECK_OK(boot_lease(b.c, &b.mac, NULL, NULL, &boot, &e));
+    CHECK(boot.images[0].temporal != 0);
+    CHECK_OK(boot_end(b.c, "root", boot.id, BOOT_DISCARDED, "over", &e));
+    publish(&b, 1);
+    CHECK_FAILS(remove_version(&b, 0, true), ERR_STATE);
+    check_refused("machine machine-525400000001 keeps what it wrote to it");
+    CHECK_FAILS(image_remove(b.c, "root", &b.image, true, &e), ERR_STATE);
+    check_keep(&b, 1, 0, false, "");
+    bench_queue(&b, false);
+    CHECK(bench_render(&b).boot.images[0].version == START);
+    CHECK_OK(change(&b, (struct image_change){.type = "system"}));
+    CHECK(bench_render(&b).boot.images[0].version == START + 1);
+    bench_close(&b);
+}
+
 /* ---- rollback ------------------------------------------------------------------------------------------------ */
 
 static void any_good_version_becomes_the_head(void)
@@ -424,6 +446,7 @@ int main(void)
     UNIT(a_change_is_one_event);
     UNIT(names_stay_unique);
     UNIT(a_new_name_or_kind_wants_the_script);
+    UNIT(temporal_data_holds_its_version_and_nothing_else);
     UNIT(any_good_version_becomes_the_head);
     UNIT(a_branch_is_kept_until_it_is_taken);
     UNIT(a_branch_goes_by_force);
