@@ -5,7 +5,8 @@
 /* The catalog: one SQLite database, <state-dir>/catalog.db, with every entity of the data model. schema.sql is its
  * manual. One `struct catalog` is one connection; it is not thread-safe: a thread at a time (the plugin guards its one
  * with a mutex). Every function that changes something is one IMMEDIATE transaction, with its events in it, and
- * happens whole or not at all; within tx_begin and tx_commit, a part of that one. "database is locked" reaches a caller only after ten seconds (ERR_FAILED).
+ * happens whole or not at all; within tx_begin and tx_commit, a part of that one. Writers wait for each other, all
+ * equally long; "database is locked" reaches a caller only after ten seconds (ERR_FAILED).
  *
  * Times are seconds since 1970, 0 for never. Texts in structures are NUL-terminated and were checked when they came
  * in. `actor` is who does it, for the event trail: "root", "alice", "server", "machine 52:54:…". */
