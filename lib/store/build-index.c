@@ -3,11 +3,9 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/fsutil.h"
+#include "lib/store/checksum.h"
 
 #include <inttypes.h>
-#include <nettle/sha2.h>
-
-static_assert(SHA256_DIGEST_SIZE == CHECKSUM_SIZE, "a checksum is a SHA-256");
 
 #define PENDING_FIRST 256u /* leaves */
 
@@ -138,31 +136,12 @@ static int read_leaf(const struct build_index *x, const struct root_entry *r, ui
     return 0;
 }
 
-static void hash_leaf(struct sha256_ctx *sha, uint64_t leaf, const uint8_t data[LEAF_SIZE])
-{
-    uint8_t records[LEAF_CHUNKS * (8 + HASH_SIZE)];
-    size_t len = 0;
-    for (unsigned i = 0; i < LEAF_CHUNKS; i++) {
-        const uint8_t *entry = data + i * ENTRY_SIZE;
-        if (all_zero(entry, ENTRY_SIZE))
-            continue;
-        put_le64(records + len, leaf * LEAF_CHUNKS + i);
-        memcpy(records + len + 8, entry + ENTRY_SIZE - HASH_SIZE, HASH_SIZE);
-        len += 8 + HASH_SIZE;
-    }
-    sha256_update(sha, len, records);
-}
-
 int build_index_checksum(const struct build_index *x, int fd, struct view *parent, uint64_t virtual_size,
                          unsigned chunk_shift, uint8_t ret[CHECKSUM_SIZE], struct err *e)
 {
-    uint8_t head[24], data[LEAF_SIZE];
-    struct sha256_ctx sha;
-    sha256_init(&sha);
-    memcpy(head, "labboot1", 8);
-    put_le64(head + 8, virtual_size);
-    put_le64(head + 16, UINT64_C(1) << chunk_shift);
-    sha256_update(&sha, sizeof head, head);
+    uint8_t data[LEAF_SIZE];
+    struct checksum sum;
+    checksum_start(&sum, virtual_size, chunk_shift);
     for (uint64_t leaf = 0; leaf < x->leaves; leaf++) {
         struct root_entry r;
         if (root_entry_decode(root_at(x, leaf), &r, e) < 0)
@@ -171,8 +150,8 @@ int build_index_checksum(const struct build_index *x, int fd, struct view *paren
             continue;
         if (read_leaf(x, &r, leaf, fd, parent, data, e) < 0)
             return -1;
-        hash_leaf(&sha, leaf, data);
+        checksum_leaf(&sum, leaf, data);
     }
-    sha256_digest(&sha, CHECKSUM_SIZE, ret);
+    checksum_end(&sum, ret);
     return 0;
 }

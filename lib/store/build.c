@@ -15,17 +15,15 @@
 #include "lib/store/build-file.h"
 #include "lib/store/build-index.h"
 #include "lib/store/codec.h"
+#include "lib/store/workers.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
-#define THREADS_MAX 64u
 #define PENDING_MAX (16 * MIB) /* of leaves, before they are written */
 #define REPORT_INTERVAL_NS INT64_C(200000000)
 
@@ -390,31 +388,6 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-static unsigned wanted_threads(unsigned asked)
-{
-    cpu_set_t cpus;
-    if (asked == 0)
-        asked = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : 1;
-    return (unsigned)min_u64(asked, THREADS_MAX);
-}
-
-/* This thread works too. The others block all signals: they are the program's own threads' business. Fewer
- * threads than wanted only take longer. */
-static void run_workers(struct engine *g)
-{
-    pthread_t threads[THREADS_MAX];
-    unsigned wanted = wanted_threads(g->o->threads), started = 0;
-    sigset_t all, saved;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &saved);
-    while (started + 1 < wanted && pthread_create(&threads[started], NULL, worker_main, g) == 0)
-        started++;
-    pthread_sigmask(SIG_SETMASK, &saved, NULL);
-    worker_main(g);
-    for (unsigned i = 0; i < started; i++)
-        pthread_join(threads[i], NULL);
-}
-
 /* The whole */
 
 static int check_options(const struct build_options *o, struct err *e)
@@ -521,7 +494,7 @@ static int run(struct engine *g, struct err *e)
 {
     if (build_index_start(&g->index, g->o->parent, e) < 0)
         return -1;
-    run_workers(g);
+    workers_run(g->o->threads, worker_main, g);
     if (atomic_load(&g->failed)) {
         *e = g->err;
         return -1;

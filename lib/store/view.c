@@ -449,6 +449,13 @@ int view_entry(struct view *v, uint64_t chunk, struct leaf_entry *ret, struct er
     return 0;
 }
 
+int view_check_entry(struct view *v, uint64_t chunk, const struct leaf_entry *n, struct scratch *scratch,
+                     struct err *e)
+{
+    struct chunk k = {.view = v, .entry = n, .length = chunk_length(v, chunk)};
+    return read_frame(&k, scratch, scratch->chunk, e) < 0 ? wrap_chunk(v, chunk, e) : 0;
+}
+
 const uint8_t *view_root(const struct view *v)
 {
     return v->root;

@@ -2,6 +2,7 @@
 #include "tests/unit/craft.h"
 
 #include "lib/base/cleanup.h"
+#include "lib/store/checksum.h"
 #include "tests/unit/unit.h"
 
 #include <fcntl.h>
@@ -118,6 +119,11 @@ static void make_folders(const struct craft *c)
 static void finish(struct writer *w, struct craft *c)
 {
     struct footer *f = &c->footer;
+    struct checksum sum;
+    checksum_start(&sum, f->virtual_size, f->chunk_shift);
+    for (uint64_t i = 0; i < div_up(c->chunks, LEAF_CHUNKS); i++)
+        checksum_leaf(&sum, i, c->leaves + i * LEAF_SIZE);
+    checksum_end(&sum, f->checksum);
     uint8_t footer[FOOTER_SIZE];
     f->root_offset = append(w, c->root, f->root_length, 1);
     hash_of(c->root, f->root_length, &f->root_hash);
