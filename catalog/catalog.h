@@ -250,6 +250,25 @@ int image_remove(struct catalog *c, const char *actor, const struct uuid *image,
 int image_keep(struct catalog *c, const char *actor, const struct uuid *image, uint64_t last, uint64_t days,
                bool dry_run, struct version_file **ret, size_t *ret_count, struct err *e) must_check;
 
+/* What the row of a version says of its file. */
+struct version_row {
+    uint64_t version, parent; /* parent 0: none */
+    struct uuid layer;
+    uint64_t virtual_size, stored_size; /* bytes */
+    uint8_t checksum[CHECKSUM_SIZE];
+    char kernel[TEXT_SIZE]; /* "": none */
+    bool damaged;           /* marked so */
+};
+/* Of all versions of an image, the oldest first; *ret is malloc'ed. */
+int version_rows(struct catalog *c, const struct uuid *image, struct version_row **ret, size_t *ret_count,
+                 struct err *e) must_check;
+/* A version that was marked damaged, and all of whose data was found whole. No change, no event. */
+int version_mark_whole(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                       struct err *e) must_check;
+/* Of the whole disk, as sha256sum of an exported raw file prints it. */
+int version_set_sha256(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                       const uint8_t sha256[CHECKSUM_SIZE], struct err *e) must_check;
+
 /* ---- setups ------------------------------------------------------------------------------------------------ */
 struct setup_image {
     struct uuid image;
@@ -499,6 +518,15 @@ enum name_kind {
 };
 int names_each(struct catalog *c, enum name_kind kind, const char *argument,
                void (*each)(void *ctx, const char *name), void *ctx, struct err *e) must_check;
+
+/* ---- for who holds the catalog against the files ----------------------------------------------------------------- */
+/* 1: there is a row, 0: not. *ret_newer: no boot ever had an id as high. */
+int boot_is_known(struct catalog *c, int64_t id, bool *ret_newer, struct err *e) must_check;
+int mac_is_known(struct catalog *c, const struct mac *mac, struct err *e) must_check; /* 1, 0 */
+/* A fault that SQLite finds in its file, or a row that refers to another one which is not there. */
+typedef int catalog_fault(void *ctx, const char *text, bool reference, struct err *e);
+/* Reads all of it. `found` may not use c, and ends it by -1. */
+int catalog_check(struct catalog *c, catalog_fault *found, void *ctx, struct err *e) must_check;
 
 /* ---- the event trail --------------------------------------------------------------------------------------------- */
 /* For what is no change of a row. object: "machine 52:54:…". */

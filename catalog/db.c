@@ -303,6 +303,14 @@ void take_address(struct stmt *s, struct in6_addr *ret)
         memcpy(ret, sqlite3_column_blob(s->s, column), sizeof *ret);
 }
 
+void take_blob(struct stmt *s, void *ret, size_t size)
+{
+    int column = s->taken++;
+    memset(ret, 0, size);
+    if ((size_t)sqlite3_column_bytes(s->s, column) == size)
+        memcpy(ret, sqlite3_column_blob(s->s, column), size);
+}
+
 int stmt_columns(const struct stmt *s)
 {
     return sqlite3_column_count(s->s);

@@ -48,6 +48,8 @@ void take_text(struct stmt *s, char *ret, size_t size); /* NULL: ""; a longer on
 void take_mac(struct stmt *s, struct mac *ret);
 void take_uuid(struct stmt *s, struct uuid *ret); /* NULL: all zero */
 void take_address(struct stmt *s, struct in6_addr *ret);
+/* Exactly `size` bytes; anything else: zeroes. */
+void take_blob(struct stmt *s, void *ret, size_t size);
 /* Of the current row; valid until the next one. */
 int stmt_columns(const struct stmt *s);
 const char *stmt_column_name(struct stmt *s, int column);

@@ -22,6 +22,7 @@ static const struct {
     [QUERY_BOOTS] = {SQL_BOOTS_ROWS, SQL_BOOTS_JSON, NULL, NULL, 5},
     [QUERY_BOOTS_OF] = {SQL_BOOTS_OF_ROWS, SQL_BOOTS_OF_JSON, NULL, NULL, 1},
     [QUERY_BOOT] = {SQL_BOOT_ROWS, SQL_BOOT_JSON, "boot", "boot list", 1},
+    [QUERY_VERIFIED] = {SQL_VERIFIED_ROWS, SQL_VERIFIED_JSON, NULL, NULL, 0},
     [QUERY_STATUS] = {SQL_STATUS_ROWS, SQL_STATUS_JSON, NULL, NULL, 0},
 };
 
@@ -99,6 +100,25 @@ int query_set_alone(struct catalog *c, const struct uuid *image, const struct ve
         put_uuid(s, image);
         put_nonzero(s, list[i].version);
         put_int(s, (int64_t)list[i].bytes);
+        if (stmt_run(s, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int query_set_verified(struct catalog *c, const struct uuid *image, const struct verified_version *list,
+                       size_t count, struct err *e)
+{
+    if (db_views(c, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *clear = stmt_use(c, SQL_VERIFIED_CLEAR);
+    if (stmt_run(clear, e) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERIFIED_ADD);
+        put_uuid(s, image);
+        put_int(s, (int64_t)list[i].version);
+        put_int(s, (int64_t)list[i].damaged_chunks);
         if (stmt_run(s, e) < 0)
             return -1;
     }

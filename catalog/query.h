@@ -22,6 +22,7 @@ enum query {
     QUERY_BOOTS,
     QUERY_BOOTS_OF, /* those with the ids of a JSON array */
     QUERY_BOOT,     /* one: argument its id */
+    QUERY_VERIFIED, /* the versions that query_set_verified named, with the setups and boots that have them */
     QUERY_STATUS,   /* machines with state, boot, versions, address */
 };
 
@@ -54,6 +55,12 @@ struct version_bytes {
 /* What each version alone holds, for QUERY_VERSIONS of this connection. */
 int query_set_alone(struct catalog *c, const struct uuid *image, const struct version_bytes *list,
                     size_t count, struct err *e) must_check;
+struct verified_version {
+    uint64_t version, damaged_chunks;
+};
+/* For QUERY_VERIFIED of this connection; they replace those given before. */
+int query_set_verified(struct catalog *c, const struct uuid *image, const struct verified_version *list,
+                       size_t count, struct err *e) must_check;
 /* One JSON value: an array for lists, an object for one. *ret is malloc'ed. */
 int query_json_of(struct catalog *c, enum query q, const char *const words[], char **ret,
                   struct err *e) must_check;

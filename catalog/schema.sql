@@ -60,6 +60,8 @@ CREATE TABLE version (
     stored_size  INTEGER NOT NULL,
     -- SHA-256 over the disk's size and the hashes of its chunks
     checksum     BLOB NOT NULL CHECK (length(checksum) = 32),
+    -- of the whole disk, once somebody asked for it
+    sha256       BLOB CHECK (length(sha256) = 32),
     -- release of the kernel found inside; NULL: it cannot boot a machine
     kernel       TEXT,
     -- when its row was made: its number may be later, where clocks went backwards

@@ -219,6 +219,12 @@ const char *const statement_sql[SQL_COUNT] = {
         "INSERT INTO version (image, number, parent, layer, virtual_size, stored_size, checksum, kernel, comment, boot, "
         "  made) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
     [SQL_VERSION_DAMAGE] = "UPDATE version SET state = 'damaged', damage = ? WHERE image = ? AND number = ?",
+    [SQL_VERSION_WHOLE] =
+        "UPDATE version SET state = 'published', damage = NULL WHERE image = ? AND number = ? AND state = 'damaged'",
+    [SQL_VERSION_SHA256] = "UPDATE version SET sha256 = ?1 WHERE image = ?2 AND number = ?3 AND sha256 IS NOT ?1",
+    [SQL_VERSION_ROWS_OF] =
+        "SELECT number, parent, layer, virtual_size, stored_size, checksum, kernel, state = 'damaged' FROM version "
+        "WHERE image = ? ORDER BY number",
     [SQL_VERSION_BRANCH] = "UPDATE version SET branch = 1 WHERE image = ? AND number = ?",
     /* What `latest` has now is no branch any more. */
     [SQL_VERSION_UNBRANCH] =
@@ -390,6 +396,15 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_GENERATION] = "SELECT value FROM setting WHERE name = 'configuration-generation'",
     [SQL_GENERATION_RAISE] = "UPDATE setting SET value = value + 1 WHERE name = 'configuration-generation'",
 
+    /* ---- what files are named after, and the file of the catalog */
+    [SQL_BOOT_KNOWN] =
+        "SELECT EXISTS (SELECT 1 FROM boot WHERE id = ?), coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'boot'), 0)",
+    [SQL_MAC_KNOWN] = "SELECT 1 FROM machine_mac WHERE mac = ?",
+    [SQL_INTEGRITY_CHECK] = "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
+    [SQL_FOREIGN_KEY_CHECK] =
+        "SELECT 'a row of ' || \"table\" || ' (' || coalesce(rowid, '?') || ') names a row of ' || parent || ' that is not there' "
+        "FROM pragma_foreign_key_check",
+
     /* ---- lists and shows, for programs */
     [SQL_USERS_JSON] = JSON_LIST("user_json", "username"),
     [SQL_USER_JSON] = JSON_ONE("user_json", "username"),
@@ -415,6 +430,9 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_COUNTERS_CLEAR] = "DELETE FROM counter",
     [SQL_COUNTERS_ADD] = "INSERT OR REPLACE INTO counter (boot, bytes_read, bytes_written, overlay) VALUES (?, ?, ?, ?)",
     [SQL_STATUS_JSON] = JSON_LIST("status_json", "name"),
+    [SQL_VERIFIED_CLEAR] = "DELETE FROM verified",
+    [SQL_VERIFIED_ADD] = "INSERT OR REPLACE INTO verified (image, number, chunks) VALUES (?, ?, ?)",
+    [SQL_VERIFIED_JSON] = JSON_LIST("verified_json", "number DESC"),
 
     /* ---- and for people */
     [SQL_USERS_ROWS] = "SELECT * FROM user_row ORDER BY 1",
@@ -437,5 +455,6 @@ const char *const statement_sql[SQL_COUNT] = {
         "WHERE BOOT IN " NEWEST_BOOTS " ORDER BY BOOT DESC",
     [SQL_BOOTS_OF_ROWS] = BOOT_COLUMNS "WHERE BOOT IN (SELECT value FROM json_each(?1)) ORDER BY BOOT",
     [SQL_BOOT_ROWS] = "SELECT * FROM boot_row WHERE BOOT = ?",
+    [SQL_VERIFIED_ROWS] = "SELECT * FROM verified_row ORDER BY 1 DESC",
     [SQL_STATUS_ROWS] = "SELECT * FROM status_row ORDER BY 1",
 };

@@ -117,6 +117,9 @@ enum statement {
     SQL_IMAGE_OUT,
     SQL_IMAGES_UP,
     SQL_BOOT_OF_IMAGE_ALONE,
+    SQL_VERSION_WHOLE,
+    SQL_VERSION_SHA256,
+    SQL_VERSION_ROWS_OF,
     /* setups */
     SQL_SETUP_NAMED_BY_UUID,
     SQL_SETUP_NAMED_BY_OWNER,
@@ -185,6 +188,11 @@ enum statement {
     SQL_REQUEST_RESET_PENDING,
     SQL_GENERATION,
     SQL_GENERATION_RAISE,
+    /* what files are named after, and the file of the catalog */
+    SQL_BOOT_KNOWN,
+    SQL_MAC_KNOWN,
+    SQL_INTEGRITY_CHECK,
+    SQL_FOREIGN_KEY_CHECK,
     /* lists and shows, for programs */
     SQL_USERS_JSON,
     SQL_USER_JSON,
@@ -204,6 +212,9 @@ enum statement {
     SQL_COUNTERS_CLEAR,
     SQL_COUNTERS_ADD,
     SQL_STATUS_JSON,
+    SQL_VERIFIED_CLEAR,
+    SQL_VERIFIED_ADD,
+    SQL_VERIFIED_JSON,
     /* and for people */
     SQL_USERS_ROWS,
     SQL_USER_ROWS,
@@ -219,6 +230,7 @@ enum statement {
     SQL_BOOTS_OF_ROWS,
     SQL_BOOT_ROWS,
     SQL_STATUS_ROWS,
+    SQL_VERIFIED_ROWS,
     SQL_COUNT,
 };
 

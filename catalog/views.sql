@@ -20,6 +20,14 @@ CREATE TEMP TABLE alone (
     PRIMARY KEY (image, number)
 ) STRICT;
 
+-- The versions that were verified just now (query_set_verified), and how many of their chunks cannot be read.
+CREATE TEMP TABLE verified (
+    image TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    chunks INTEGER NOT NULL,
+    PRIMARY KEY (image, number)
+) STRICT;
+
 -- ---- JSON -------------------------------------------------------------------------------------------------------
 CREATE TEMP VIEW user_json (username, json) AS
 SELECT username, json_object('Username', username, 'Name', name, 'Email', email, 'Role', role) FROM user;
@@ -97,6 +105,7 @@ SELECT v.image, v.number,
         'StoredSize', v.stored_size,
         'AloneSize', (SELECT bytes FROM alone a WHERE a.image = v.image AND a.number = v.number),
         'Checksum', lower(hex(v.checksum)),
+        'SHA256', nullif(lower(hex(v.sha256)), ''),
         'State', v.state,
         'Damage', v.damage,
         'Branch', json(iif(v.branch, 'true', 'false')),
@@ -110,6 +119,25 @@ SELECT v.image, v.number,
                    WHERE u.image = v.image AND u.number = v.number),
         'Comment', v.comment)
 FROM version v JOIN image i ON i.uuid = v.image;
+
+-- Setups that give a version to machines: they peg it, or follow the image whose latest it is.
+CREATE TEMP VIEW version_setup (image, number, uuid, name) AS
+SELECT p.image, coalesce(p.version, i.head), s.uuid, s.owner || '/' || s.name
+FROM setup_image p JOIN setup s ON s.uuid = p.setup JOIN image i ON i.uuid = p.image;
+
+CREATE TEMP VIEW verified_json (number, json) AS
+SELECT v.number,
+    json_object('Version', v.number,
+        'ImageModelUUID', v.image,
+        'State', v.state,
+        'Damage', v.damage,
+        'DamagedChunks', c.chunks,
+        'SHA256', nullif(lower(hex(v.sha256)), ''),
+        'Setups', (SELECT json_group_array(json_object('UUID', s.uuid, 'Name', s.name)) FROM version_setup s
+                   WHERE s.image = v.image AND s.number = v.number),
+        'UsedBy', (SELECT json_group_array(u.boot) FROM version_use u
+                   WHERE u.image = v.image AND u.number = v.number))
+FROM verified c JOIN version v ON v.image = c.image AND v.number = c.number;
 
 -- Version is what the entry means now: Latest says that it follows the image. null: the image has no version yet.
 CREATE TEMP VIEW setup_image_json (setup, position, name, json) AS
@@ -301,6 +329,13 @@ SELECT v.number AS VERSION, datetime(v.made, 'unixepoch', 'localtime') AS TIME,
     (SELECT group_concat(boot, ' ') FROM version_use u WHERE u.image = v.image AND u.number = v.number) AS "USED BY",
     v.comment AS COMMENT, v.image AS IMAGE
 FROM version v JOIN image i ON i.uuid = v.image;
+
+CREATE TEMP VIEW verified_row AS
+SELECT v.number AS VERSION, iif(v.state = 'damaged', 'damaged', 'whole') AS STATE, c.chunks AS CHUNKS,
+    (SELECT group_concat(name, ' ') FROM version_setup s WHERE s.image = v.image AND s.number = v.number) AS SETUPS,
+    (SELECT group_concat(boot, ' ') FROM version_use u WHERE u.image = v.image AND u.number = v.number) AS BOOTS,
+    nullif(lower(hex(v.sha256)), '') AS SHA256, v.damage AS DAMAGE
+FROM verified c JOIN version v ON v.image = c.image AND v.number = c.number;
 
 CREATE TEMP VIEW setup_row AS
 SELECT s.name AS SETUP, s.owner AS OWNER,

@@ -151,6 +151,8 @@ const struct command image_commands[] = {
     {"image", "show", run_image_show, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK, "show an image", NULL},
     {"image", "versions", run_image_versions, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK,
      "list the versions of an image", NULL},
+    {"image", "verify", run_image_verify, "IMAGE[@VERSION]", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_USE,
+     "read versions and check all of their data", image_verify_options},
     {"image", "set", run_image_set, "IMAGE[@VERSION]", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_CHANGE,
      "change what an image is, or a version's comment", image_set_options},
     {"image", "remove", run_image_remove, "IMAGE[@VERSION]", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_CHANGE,

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What those need who hold the catalog against the files: verify, gc, fsck. */
+#include "catalog/internal.h"
+
+#include <inttypes.h>
+
+/* ---- versions and their files ----------------------------------------------------------------------------------- */
+
+static void file_take(struct stmt *s, struct version_row *ret)
+{
+    ret->version = take_uint(s);
+    ret->parent = take_uint(s);
+    take_uuid(s, &ret->layer);
+    ret->virtual_size = take_uint(s);
+    ret->stored_size = take_uint(s);
+    take_blob(s, ret->checksum, sizeof ret->checksum);
+    take_text(s, ret->kernel, sizeof ret->kernel);
+    ret->damaged = take_bool(s);
+}
+
+int version_rows(struct catalog *c, const struct uuid *image, struct version_row **ret, size_t *ret_count,
+                 struct err *e)
+{
+    cleanup(free) void *list = NULL;
+    size_t count = 0;
+    struct version_row f;
+    int row;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERSION_ROWS_OF);
+    put_uuid(s, image);
+    while ((row = stmt_row(s, e)) > 0) {
+        file_take(s, &f);
+        if (list_append(&list, &count, &f, sizeof f, e) < 0)
+            return -1;
+    }
+    if (row < 0)
+        return -1;
+    *ret = steal(&list);
+    *ret_count = count;
+    return 0;
+}
+
+static int version_event(struct catalog *c, const char *actor, const char *what, const struct uuid *image,
+                         uint64_t version, const char *detail, struct err *e)
+{
+    struct image i;
+    char object[OBJECT_SIZE * 2];
+    if (image_by_uuid(c, image, &i, e) < 0)
+        return -1;
+    snprintf(object, sizeof object, "image %s/%s@%" PRIu64, i.owner, i.name, version);
+    struct event ev = {.actor = actor, .what = what, .object = object, .detail = detail};
+    return event_write(c, &ev, e);
+}
+
+int version_mark_whole(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                       struct err *e)
+{
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERSION_WHOLE);
+    put_uuid(s, image);
+    put_nonzero(s, version);
+    if (stmt_run(s, e) < 0 ||
+        (db_changes(c) > 0 && version_event(c, actor, "version-whole", image, version, NULL, e) < 0))
+        return -1;
+    return tx_commit(&tx, e);
+}
+
+int version_set_sha256(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                       const uint8_t sha256[CHECKSUM_SIZE], struct err *e)
+{
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERSION_SHA256);
+    put_blob(s, sha256, CHECKSUM_SIZE);
+    put_uuid(s, image);
+    put_nonzero(s, version);
+    if (stmt_run(s, e) < 0 ||
+        (db_changes(c) > 0 && version_event(c, actor, "version-sha256", image, version, NULL, e) < 0))
+        return -1;
+    return tx_commit(&tx, e);
+}
+
+/* ---- boots and MACs, by what files are named after ---------------------------------------------------------------- */
+
+int boot_is_known(struct catalog *c, int64_t id, bool *ret_newer, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_KNOWN);
+    put_int(s, id);
+    if (stmt_row(s, e) < 0)
+        return -1;
+    bool known = take_bool(s);
+    *ret_newer = id > take_int(s);
+    return known;
+}
+
+int mac_is_known(struct catalog *c, const struct mac *mac, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_MAC_KNOWN);
+    put_mac(s, mac);
+    return stmt_row(s, e);
+}
+
+/* ---- the database itself --------------------------------------------------------------------------------------------- */
+
+static int report_rows(struct catalog *c, enum statement which, catalog_fault *found, void *ctx,
+                       struct err *e)
+{
+    int row;
+    cleanup(stmt) struct stmt *s = stmt_use(c, which);
+    while ((row = stmt_row(s, e)) > 0) {
+        const char *text = stmt_column_text(s, 0);
+        if (found(ctx, text ? text : "", which == SQL_FOREIGN_KEY_CHECK, e) < 0)
+            return -1;
+    }
+    return row;
+}
+
+int catalog_check(struct catalog *c, catalog_fault *found, void *ctx, struct err *e)
+{
+    if (report_rows(c, SQL_INTEGRITY_CHECK, found, ctx, e) < 0)
+        return -1;
+    return report_rows(c, SQL_FOREIGN_KEY_CHECK, found, ctx, e);
+}
