@@ -195,6 +195,46 @@ bool path_exists(const char *path)
     return lstat(path, &st) == 0;
 }
 
+static int is_entry(const struct dirent *entry)
+{
+    return strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+}
+
+int each_entry(const char *dir, int (*each)(void *ctx, const char *name, struct err *e), void *ctx,
+               struct err *e)
+{
+    struct dirent **names;
+    int count = scandir(dir, &names, is_entry, alphasort), r = 0;
+    if (count < 0)
+        return errno == ENOENT ? 0 : err_sys(e, errno, "%s", dir);
+    for (int i = 0; i < count; i++) {
+        if (r == 0)
+            r = each(ctx, names[i]->d_name, e);
+        free(names[i]);
+    }
+    free(names);
+    return r;
+}
+
+/* nftw has no context. */
+static _Thread_local uint64_t bytes_so_far;
+
+static int add_bytes(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)path;
+    (void)ftw;
+    if (type != FTW_NS)
+        bytes_so_far += (uint64_t)st->st_blocks * 512;
+    return 0;
+}
+
+uint64_t tree_bytes(const char *path)
+{
+    bytes_so_far = 0;
+    (void)nftw(path, add_bytes, 16, FTW_PHYS | FTW_MOUNT);
+    return bytes_so_far;
+}
+
 int lock_file(const char *path, bool wait, int *ret_fd, struct err *e)
 {
     cleanup(close) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -33,6 +33,12 @@ int make_dirs(const char *path, mode_t mode, struct err *e) must_check;
 /* Removes a file or a folder with all in it, without following links. A missing PATH is fine. */
 int remove_tree(const char *path, struct err *e) must_check;
 bool path_exists(const char *path);
+/* Calls `each` with the names in a folder but "." and "..", sorted, which were there when it began, until it returns
+ * non-zero, which is returned. A folder that is not there has none. -1: it cannot be read, or `each` failed. */
+int each_entry(const char *dir, int (*each)(void *ctx, const char *name, struct err *e), void *ctx,
+               struct err *e) must_check;
+/* Bytes that a file, or all in a folder, takes on its file system; what cannot be looked at counts nothing. */
+uint64_t tree_bytes(const char *path);
 
 /* An flock of `path` (made 0600 when missing), exclusive. wait=false: ERR_STATE when another holds it. The lock
  * goes when *ret_fd is closed; the file stays. */

@@ -24,6 +24,9 @@ struct store {
 /* "<images-dir>/<image uuid>", malloc'ed. */
 char *store_image_dir(const struct store *s, const struct uuid *image) must_check;
 
+/* "123.img", in the one spelling that is ever written. */
+bool store_parse_version_name(const char *name, uint64_t *ret);
+
 /* Reads the frame of an entry of v, past the cache, into scratch->chunk, and checks it. Not for CODEC_ZERO. */
 int view_check_entry(struct view *v, uint64_t chunk, const struct leaf_entry *n, struct scratch *scratch,
                      struct err *e) must_check;

@@ -59,8 +59,7 @@ void store_counters(struct store *s, struct cache_counters *ret)
 
 /* --- versions in a folder --- */
 
-/* "123.img", in the one spelling that is ever written. */
-static bool parse_version_name(const char *name, uint64_t *ret)
+bool store_parse_version_name(const char *name, uint64_t *ret)
 {
     uint64_t n = 0;
     size_t i = 0;
@@ -90,7 +89,7 @@ static int each_version(struct store *s, const struct uuid *image,
         struct dirent *entry = readdir(d);
         if (!entry)
             return errno ? err_sys(e, errno, "%s", path) : 0;
-        if (parse_version_name(entry->d_name, &version) && each(ctx, dirfd(d), version) != 0)
+        if (store_parse_version_name(entry->d_name, &version) && each(ctx, dirfd(d), version) != 0)
             return 0;
     }
 }

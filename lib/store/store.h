@@ -66,6 +66,9 @@ const uint8_t *view_table(const struct view *v, size_t *ret_length);
 /* One leaf as it lies on the disk, verified by the root's hash; zeroes for a ROOT_ZERO one. */
 int view_leaf(struct view *v, uint64_t leaf, uint8_t ret[LEAF_SIZE], struct err *e) must_check;
 
+/* Opens, for a moment, every layer that the table of v names, needed or not. ERR_CORRUPT: one is missing or another. */
+int view_check_layers(struct view *v, struct err *e) must_check;
+
 /* Whether <image>/<version>.img is there. */
 bool store_has_version(struct store *s, const struct uuid *image, uint64_t version);
 /* The highest version in the image's folder, 0 when there is none. */

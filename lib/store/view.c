@@ -449,6 +449,17 @@ int view_entry(struct view *v, uint64_t chunk, struct leaf_entry *ret, struct er
     return 0;
 }
 
+int view_check_layers(struct view *v, struct err *e)
+{
+    for (unsigned i = 0; i + 1 < v->layer_count; i++) {
+        struct layer *l;
+        if (layer_open_listed(v->store->layers, v->image_dir, &v->table[i], &l, e) < 0)
+            return -1;
+        layer_close(l);
+    }
+    return 0;
+}
+
 int view_check_entry(struct view *v, uint64_t chunk, const struct leaf_entry *n, struct scratch *scratch,
                      struct err *e)
 {
