@@ -523,6 +523,8 @@ int names_each(struct catalog *c, enum name_kind kind, const char *argument,
 /* 1: there is a row, 0: not. *ret_newer: no boot ever had an id as high. */
 int boot_is_known(struct catalog *c, int64_t id, bool *ret_newer, struct err *e) must_check;
 int mac_is_known(struct catalog *c, const struct mac *mac, struct err *e) must_check; /* 1, 0 */
+/* Machines whose scripts are not the ones wanted, by name; *ret is malloc'ed. */
+int scripts_stale(struct catalog *c, struct machine **ret, size_t *ret_count, struct err *e) must_check;
 /* A fault that SQLite finds in its file, or a row that refers to another one which is not there. */
 typedef int catalog_fault(void *ctx, const char *text, bool reference, struct err *e);
 /* Reads all of it. `found` may not use c, and ends it by -1. */

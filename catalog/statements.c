@@ -400,6 +400,7 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BOOT_KNOWN] =
         "SELECT EXISTS (SELECT 1 FROM boot WHERE id = ?), coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'boot'), 0)",
     [SQL_MAC_KNOWN] = "SELECT 1 FROM machine_mac WHERE mac = ?",
+    [SQL_SCRIPTS_STALE] = MACHINE "WHERE m.script_done <> m.script_wanted ORDER BY m.name",
     [SQL_INTEGRITY_CHECK] = "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
     [SQL_FOREIGN_KEY_CHECK] =
         "SELECT 'a row of ' || \"table\" || ' (' || coalesce(rowid, '?') || ') names a row of ' || parent || ' that is not there' "

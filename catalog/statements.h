@@ -191,6 +191,7 @@ enum statement {
     /* what files are named after, and the file of the catalog */
     SQL_BOOT_KNOWN,
     SQL_MAC_KNOWN,
+    SQL_SCRIPTS_STALE,
     SQL_INTEGRITY_CHECK,
     SQL_FOREIGN_KEY_CHECK,
     /* lists and shows, for programs */

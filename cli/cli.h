@@ -183,7 +183,7 @@ int progress_check(struct err *e) must_check;
 /* ---- the commands --------------------------------------------------------------------------------------------- */
 extern const struct command init_commands[], config_commands[], serve_commands[], status_commands[],
     user_commands[], machine_commands[], image_commands[], setup_commands[], boot_commands[], log_commands[],
-    complete_commands[], doctor_commands[];
+    gc_commands[], fsck_commands[], complete_commands[], doctor_commands[];
 
 /* Those that stand in another file than the table of their noun. */
 int run_image_import(struct cli *c, struct err *e); /* import.c */

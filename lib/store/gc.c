@@ -51,6 +51,7 @@ static int add_overlay(void *ctx, const char *name, struct err *e)
     return 0;
 }
 
+/* A boot's folder with a folder a disk, or an overlay that outlives its boots. */
 static int add_overlays(void *ctx, const char *name, struct err *e)
 {
     const struct overlay_walk *w = ctx;
@@ -59,7 +60,7 @@ static int add_overlays(void *ctx, const char *name, struct err *e)
     struct overlay_walk boot = {.list = w->list, .dir = dir};
     if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode))
         return 0;
-    return each_entry(dir, add_overlay, &boot, e);
+    return add_overlay(ctx, name, e) < 0 ? -1 : each_entry(dir, add_overlay, &boot, e);
 }
 
 /* ---- one image ------------------------------------------------------------------------------------------------------ */
