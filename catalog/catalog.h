@@ -302,6 +302,8 @@ struct setup_change {
  * is none, and no event. */
 int setup_set(struct catalog *c, const char *actor, const struct uuid *setup,
               const struct setup_change *change, struct err *e) must_check;
+/* 1: an update of it is queued, which will keep what is written to whatever images it has by then. 0: none; -1: failed. */
+int setup_update_queued(struct catalog *c, const struct uuid *setup, struct err *e) must_check;
 /* Its queued boots are cancelled: *ret_cancelled of them. ERR_STATE, naming the machines, where it is a machine's default
  * setup or a boot of it has not ended; with `force` those machines lose their default, and those boots go on without it. */
 int setup_remove(struct catalog *c, const char *actor, const struct uuid *setup, bool force,

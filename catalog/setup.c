@@ -282,6 +282,13 @@ static int count_queued(struct catalog *c, const struct uuid *setup, size_t *ret
     return 0;
 }
 
+int setup_update_queued(struct catalog *c, const struct uuid *setup, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_SETUP_QUEUED_UPDATES);
+    put_uuid(s, setup);
+    return stmt_row(s, e);
+}
+
 int setup_remove(struct catalog *c, const char *actor, const struct uuid *uuid, bool force,
                  size_t *ret_cancelled, struct err *e)
 {

@@ -278,6 +278,7 @@ const char *const statement_sql[SQL_COUNT] = {
         "UNION ALL "
         "SELECT 'boot ' || b.id || ' of ' || m.name FROM boot b JOIN machine m ON m.mac = b.machine "
         "WHERE b.setup = ?1 AND b.state IN ('leased', 'running', 'committing', 'interrupted')",
+    [SQL_SETUP_QUEUED_UPDATES] = "SELECT 1 FROM boot WHERE setup = ? AND state = 'queued' AND updates LIMIT 1",
     [SQL_SETUP_QUEUED] = "SELECT count(*) FROM boot WHERE setup = ? AND state = 'queued'",
     [SQL_SETUP_IMAGES_REMOVE] = "DELETE FROM setup_image WHERE setup = ?",
     [SQL_SETUP_IMAGE_ADD] =

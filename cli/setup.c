@@ -168,7 +168,17 @@ static int add_image(struct cli *c, struct edit *s, struct err *e)
 {
     if (s->count == SETUP_IMAGES_MAX)
         return err_set(e, ERR_STATE, "a setup has at most %d images", SETUP_IMAGES_MAX);
-    return cli_setup_image(c, c->words[1], s->setup.owner, &s->images[s->count++], e);
+    struct setup_image *new = &s->images[s->count++];
+    struct image image;
+    if (cli_setup_image(c, c->words[1], s->setup.owner, new, e) < 0)
+        return -1;
+    /* An update that is queued already would write into it. */
+    int queued = setup_update_queued(c->catalog, &s->setup.uuid, e);
+    if (queued <= 0)
+        return queued;
+    return image_by_uuid(c->catalog, &new->image, &image, e) < 0
+               ? -1
+               : rules_check_image(c, RIGHT_IMAGE_CHANGE, &image, e);
 }
 
 /* The images between the two places move up by one. */

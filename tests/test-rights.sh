@@ -34,10 +34,10 @@ cover() {
     covered+=("$dir")
 }
 
-# place NAME: of what `make install` installs; $placed is where.
+# place PATH: its end, of what `make install` installs; $placed is where.
 place() {
     local from
-    from=$(find "$tmp/over/inst" -type f -name "$1" | head -n 1)
+    from=$(find "$tmp/over/inst" -type f -path "*/$1" | head -n 1)
     [ -n "$from" ] || fail "make install does not install $1"
     placed=${from#"$tmp/over/inst"}
     cover "$(dirname "$placed")"
@@ -52,7 +52,7 @@ place labboot-kernel
 place nbdkit-labboot-plugin.so
 place labboot.conf.example
 config=$(dirname "$placed")/labboot.conf
-place labboot
+place bin/labboot
 installed=$placed
 mkdir -p /etc/sudoers.d
 rm -f /etc/sudoers.d/*
@@ -135,6 +135,10 @@ serve          | -- --dump-plugin                   | -         | admin     | - 
 dhcp           | -- --test                        | -         | admin     | -         | *
 status         |                                  | -         | user      | -         | 0
 log            |                                  | -         | user      | -         | 0
+fsck           |                                  | -         | admin     | -         | *
+fsck           | --repair                         | -         | admin     | -         | *
+gc             |                                  | -         | admin     | -         | 0
+doctor         | lab1                             | -         | user      | -         | *
 user add       | eve --email eve@lab.example      | -         | admin     | -         | 0
 user list      |                                  | -         | user      | -         | 0
 user show      | OWNER                            | user      | user      | -         | 0
@@ -156,6 +160,8 @@ image import   | OWNER/img -                      | user      | admin     | -   
 image import   | OWNER/sys -                      | user      | -         | moderator | 0
 image export   | OWNER/img -                      | user      | admin     | -         | 0
 image export   | OWNER/sys -                      | user      | -         | user      | 0
+image verify   | OWNER/img                        | user      | admin     | -         | 0
+image verify   | OWNER/sys                        | user      | -         | user      | 0
 image list     |                                  | -         | user      | -         | 0
 image show     | OWNER/img                        | user      | user      | -         | 0
 image versions | OWNER/img                        | user      | user      | -         | 0
@@ -277,6 +283,14 @@ refused 5 "olga is not in the group lab; try: .*adduser olga lab" olga user list
 refused 5 "nils is no user of labboot; try: .*labboot user add nils --email" nils user list
 refused 5 "this command needs the role admin; alice has the role user" alice machine add 52:54:00:00:00:0b
 refused 5 "changing the system image bob/sys needs the role moderator, or its owner; alice has" alice image import bob/sys "$tmp/disk.raw"
+
+say "an update that is queued reaches no image that joins its setup later"
+update=$(run alice --quiet boot queue lab1 "set" --update)
+refused 5 "changing the system image bob/sys needs the role moderator" alice setup add-image "set" bob/sys
+expect_status 0 run alice --quiet setup add-image "set" alice/sys
+run alice boot cancel "$update"
+expect_status 0 run alice setup remove-image "set" alice/sys
+expect_status 0 run alice --quiet setup add-image "set" bob/sys
 
 say "another configuration"
 sed "s|$state|$tmp/over/evil|" "$config" > "$tmp/evil.conf"
