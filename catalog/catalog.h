@@ -59,8 +59,11 @@ enum role { ROLE_USER, ROLE_MODERATOR, ROLE_ADMIN }; /* each may what those befo
 struct user {
     char username[NAME_SIZE];
     enum role role;
+    char name[TEXT_SIZE], email[TEXT_SIZE]; /* cut where they are longer */
 };
 int user_get(struct catalog *c, const char *username, struct user *ret, struct err *e) must_check;
+/* All users, by name; *ret is malloc'ed. */
+int users_all(struct catalog *c, struct user **ret, size_t *ret_count, struct err *e) must_check;
 int user_add(struct catalog *c, const char *actor, const char *username, const char *name, const char *email,
              const char *role, struct err *e) must_check;
 /* What changes; NULL: it stays. */
@@ -76,6 +79,8 @@ int user_change(struct catalog *c, const char *actor, const char *username, cons
  * files next. *ret_cancelled: queued boots. */
 int user_remove(struct catalog *c, const char *actor, const char *username, bool force, size_t *ret_cancelled,
                 struct err *e) must_check;
+/* ERR_STATE, naming them, for one who owns images or setups. */
+int user_check_owns_nothing(struct catalog *c, const char *username, struct err *e) must_check;
 /* How many admins there are beside this user. */
 int user_other_admins(struct catalog *c, const char *username, uint64_t *ret, struct err *e) must_check;
 
@@ -105,6 +110,8 @@ int machine_find(struct catalog *c, const char *text, struct machine *ret, struc
 int machine_by_mac(struct catalog *c, const struct mac *any, struct machine *ret, struct err *e) must_check;
 /* All machines, by name; *ret is malloc'ed. */
 int machines_all(struct catalog *c, struct machine **ret, size_t *ret_count, struct err *e) must_check;
+/* Its default setup; all zero: none. */
+int machine_default(struct catalog *c, const struct mac *machine, struct uuid *ret, struct err *e) must_check;
 /* All MACs of a machine, the first one first; *ret is malloc'ed. */
 int machine_macs(struct catalog *c, const struct mac *machine, struct mac **ret, size_t *ret_count,
                  struct err *e) must_check;
@@ -288,6 +295,8 @@ struct setup {
 int setup_find(struct catalog *c, const char *text, const char *owner, struct setup *ret,
                struct err *e) must_check;
 int setup_by_uuid(struct catalog *c, const struct uuid *uuid, struct setup *ret, struct err *e) must_check;
+/* All setups, by owner and name; *ret is malloc'ed. */
+int setups_all(struct catalog *c, struct setup **ret, size_t *ret_count, struct err *e) must_check;
 /* Its images in their order. */
 int setup_images(struct catalog *c, const struct uuid *setup, struct setup_image ret[SETUP_IMAGES_MAX],
                  size_t *ret_count, struct err *e) must_check;

@@ -38,7 +38,8 @@ struct catalog {
     int64_t busy_since; /* of the lock that is waited for; monotonic, ms */
     unsigned seed;
     bool views;
-    unsigned depth; /* of transactions within each other */
+    unsigned depth;       /* of transactions within each other */
+    unsigned views_depth; /* of the one that made the views, which go with it */
     struct stmt stmts[SQL_COUNT];
 };
 
@@ -363,6 +364,8 @@ int tx_commit(struct catalog **tx, struct err *e)
     if (run_alone(c, c->depth > 1 ? SQL_RELEASE : SQL_COMMIT, e) < 0)
         return -1;
     c->depth--;
+    if (c->views_depth > c->depth)
+        c->views_depth = c->depth;
     *tx = NULL;
     return 0;
 }
@@ -372,6 +375,8 @@ void tx_rollback(struct catalog *tx)
     struct err e;
     if (!tx)
         return;
+    if (tx->views_depth >= tx->depth)
+        tx->views = false;
     tx->depth--;
     /* After some failures (disk full, I/O error) SQLite has rolled back by itself, all of it. */
     if (sqlite3_get_autocommit(tx->db))
@@ -405,6 +410,7 @@ int db_views(struct catalog *c, struct err *e)
     if (db_script(c, views_sql, e) < 0)
         return -1;
     c->views = true;
+    c->views_depth = c->depth;
     return 0;
 }
 

@@ -76,6 +76,19 @@ int machines_all(struct catalog *c, struct machine **ret, size_t *ret_count, str
     return 0;
 }
 
+int machine_default(struct catalog *c, const struct mac *machine, struct uuid *ret, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_MACHINE_DEFAULT);
+    put_mac(s, machine);
+    int row = stmt_row(s, e);
+    if (row < 0)
+        return -1;
+    *ret = (struct uuid){{0}};
+    if (row > 0)
+        take_uuid(s, ret);
+    return 0;
+}
+
 int machine_macs(struct catalog *c, const struct mac *machine, struct mac **ret, size_t *ret_count,
                  struct err *e)
 {

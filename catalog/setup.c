@@ -29,6 +29,27 @@ int setup_by_uuid(struct catalog *c, const struct uuid *uuid, struct setup *ret,
     return setup_find(c, uuid_to_text(uuid, text), NULL, ret, e);
 }
 
+int setups_all(struct catalog *c, struct setup **ret, size_t *ret_count, struct err *e)
+{
+    cleanup(free) void *list = NULL;
+    size_t count = 0;
+    struct setup setup;
+    int row;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_SETUPS);
+    while ((row = stmt_row(s, e)) > 0) {
+        take_uuid(s, &setup.uuid);
+        take_text(s, setup.name, sizeof setup.name);
+        take_text(s, setup.owner, sizeof setup.owner);
+        if (list_append(&list, &count, &setup, sizeof setup, e) < 0)
+            return -1;
+    }
+    if (row < 0)
+        return -1;
+    *ret = steal(&list);
+    *ret_count = count;
+    return 0;
+}
+
 int setup_images(struct catalog *c, const struct uuid *setup, struct setup_image ret[SETUP_IMAGES_MAX],
                  size_t *ret_count, struct err *e)
 {

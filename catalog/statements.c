@@ -4,6 +4,8 @@
 /* clang-format off */
 
 #define MACHINE_OF_MAC "(SELECT machine FROM machine_mac WHERE mac = ?)"
+#define USER                                                                                                          \
+    "SELECT username, CASE role WHEN 'admin' THEN 2 WHEN 'moderator' THEN 1 ELSE 0 END, name, email FROM user "
 #define MACHINE "SELECT m.mac, m.name, m.architecture, m.managed FROM machine m "
 #define IMAGE                                                                                                         \
     "SELECT uuid, name, owner, type, compression, file_type, filesystem, head, last_version FROM image "
@@ -128,14 +130,17 @@ const char *const statement_sql[SQL_COUNT] = {
         "FROM machine WHERE script_done <> script_wanted AND (?1 IS NULL OR mac = ?1) ORDER BY name",
 
     /* ---- users */
-    [SQL_USER] =
-        "SELECT username, CASE role WHEN 'admin' THEN 2 WHEN 'moderator' THEN 1 ELSE 0 END FROM user WHERE username = ?",
+    [SQL_USER] = USER "WHERE username = ?",
+    [SQL_USERS] = USER "ORDER BY username",
     [SQL_USER_EXISTS] = "SELECT 1 FROM user WHERE username = ?",
     [SQL_USER_EMAIL_EXISTS] = "SELECT 1 FROM user WHERE email = ?",
     [SQL_USER_ADD] = "INSERT INTO user (username, name, email, role) VALUES (?, ?, ?, ?)",
     [SQL_USER_FIELDS] = "SELECT name, email, role FROM user WHERE username = ?",
     [SQL_USER_CHANGE] =
         "UPDATE user SET name = coalesce(?, name), email = coalesce(?, email), role = coalesce(?, role) WHERE username = ?",
+    [SQL_USER_OWNS] =
+        "SELECT group_concat(what, ', ') FROM (SELECT 'image ' || name AS what FROM image WHERE owner = ?1 "
+        "UNION ALL SELECT 'setup ' || name FROM setup WHERE owner = ?1)",
     [SQL_USER_OTHER_ADMINS] = "SELECT count(*) FROM user WHERE role = 'admin' AND username <> ?",
     [SQL_USER_SETUP] = "SELECT uuid FROM setup WHERE owner = ? ORDER BY name LIMIT 1",
     [SQL_USER_IMAGE] = "SELECT uuid FROM image WHERE owner = ? ORDER BY name LIMIT 1",
@@ -267,6 +272,9 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BOOT_OF_IMAGE_ALONE] =
         BOOT "WHERE b.state = 'queued' AND EXISTS (SELECT 1 FROM setup_image WHERE setup = b.setup AND image = ?1) "
         "AND NOT EXISTS (SELECT 1 FROM setup_image WHERE setup = b.setup AND image <> ?1) ORDER BY b.id LIMIT 1",
+
+    /* ---- setups */
+    [SQL_SETUPS] = "SELECT uuid, name, owner FROM setup ORDER BY owner, name",
     [SQL_SETUP_NAMED_BY_UUID] = SETUP_NAMED "uuid = ?",
     [SQL_SETUP_NAMED_BY_OWNER] = SETUP_NAMED "owner = ? AND name = ?",
     [SQL_SETUP_NAMED_BY_NAME] = SETUP_NAMED "name = ? ORDER BY owner",

@@ -39,6 +39,7 @@ enum statement {
     SQL_TROUBLE_SCRIPTS,
     /* users */
     SQL_USER,
+    SQL_USERS,
     SQL_USER_EXISTS,
     SQL_USER_EMAIL_EXISTS,
     SQL_USER_ADD,
@@ -47,6 +48,7 @@ enum statement {
     SQL_USER_OTHER_ADMINS,
     SQL_USER_SETUP,
     SQL_USER_IMAGE,
+    SQL_USER_OWNS,
     SQL_USER_REMOVE,
     /* machines */
     SQL_MACHINE_BY_MAC,
@@ -121,6 +123,7 @@ enum statement {
     SQL_VERSION_SHA256,
     SQL_VERSION_ROWS_OF,
     /* setups */
+    SQL_SETUPS,
     SQL_SETUP_NAMED_BY_UUID,
     SQL_SETUP_NAMED_BY_OWNER,
     SQL_SETUP_NAMED_BY_NAME,

@@ -23,6 +23,14 @@ int user_check(struct catalog *c, const char *username, struct err *e)
     return row < 0 ? -1 : 0;
 }
 
+static void take_user(struct stmt *s, struct user *ret)
+{
+    take_text(s, ret->username, sizeof ret->username);
+    ret->role = (enum role)take_int(s);
+    take_text(s, ret->name, sizeof ret->name);
+    take_text(s, ret->email, sizeof ret->email);
+}
+
 int user_get(struct catalog *c, const char *username, struct user *ret, struct err *e)
 {
     if (parse_name("user", username, e) < 0)
@@ -34,8 +42,26 @@ int user_get(struct catalog *c, const char *username, struct user *ret, struct e
         return no_user(username, e);
     if (row < 0)
         return -1;
-    take_text(s, ret->username, sizeof ret->username);
-    ret->role = (enum role)take_int(s);
+    take_user(s, ret);
+    return 0;
+}
+
+int users_all(struct catalog *c, struct user **ret, size_t *ret_count, struct err *e)
+{
+    cleanup(free) void *list = NULL;
+    size_t count = 0;
+    struct user u;
+    int row;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_USERS);
+    while ((row = stmt_row(s, e)) > 0) {
+        take_user(s, &u);
+        if (list_append(&list, &count, &u, sizeof u, e) < 0)
+            return -1;
+    }
+    if (row < 0)
+        return -1;
+    *ret = steal(&list);
+    *ret_count = count;
     return 0;
 }
 
@@ -158,6 +184,16 @@ int user_change(struct catalog *c, const char *actor, const char *username, cons
 }
 
 /* ---- remove -------------------------------------------------------------------------------------------- */
+
+int user_check_owns_nothing(struct catalog *c, const char *username, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_USER_OWNS);
+    put_text(s, username);
+    if (stmt_row(s, e) < 0)
+        return -1;
+    const char *owned = stmt_column_text(s, 0);
+    return owned ? err_set(e, ERR_STATE, "user %s still owns: %s", username, owned) : 0;
+}
 
 /* 1: there is one, 0: none. */
 static int first_of(struct catalog *c, enum statement which, const char *username, struct uuid *ret,

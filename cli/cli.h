@@ -181,9 +181,9 @@ void progress_end(void);
 int progress_check(struct err *e) must_check;
 
 /* ---- the commands --------------------------------------------------------------------------------------------- */
-extern const struct command init_commands[], config_commands[], serve_commands[], status_commands[],
-    user_commands[], machine_commands[], image_commands[], setup_commands[], boot_commands[], log_commands[],
-    gc_commands[], fsck_commands[], complete_commands[], doctor_commands[];
+extern const struct command init_commands[], config_commands[], apply_commands[], serve_commands[],
+    status_commands[], user_commands[], machine_commands[], image_commands[], setup_commands[],
+    boot_commands[], log_commands[], gc_commands[], fsck_commands[], complete_commands[], doctor_commands[];
 
 /* Those that stand in another file than the table of their noun. */
 int run_image_import(struct cli *c, struct err *e); /* import.c */
@@ -202,5 +202,11 @@ int run_image_verify(struct cli *c, struct err *e); /* verify.c */
 extern const struct option image_import_options[], image_verify_options[], image_create_options[],
     image_set_options[], image_remove_options[], image_rollback_options[], image_keep_options[],
     boot_end_options[];
+/* Brings the file of a machine's disk in step with what `n` says of it, before its row: a crash between the two leaves a
+ * disk that is larger than its row says. machine.c */
+int machine_disk_in_step(struct cli *c, const struct machine *m, const struct machine_change *n,
+                         struct err *e) must_check;
+/* Of a machine whose rows are gone: what fails here is left over, harms nobody, and is a warning. machine.c */
+void machine_remove_files(struct cli *c, const struct machine_remains *r);
 
 #endif

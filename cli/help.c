@@ -9,9 +9,9 @@
 
 /* One table a noun, in the order of the help. */
 static const struct command *const tables[] = {
-    init_commands,    config_commands, serve_commands,  status_commands,   user_commands,
-    machine_commands, image_commands,  setup_commands,  boot_commands,     log_commands,
-    gc_commands,      fsck_commands,   doctor_commands, complete_commands,
+    init_commands, config_commands,  apply_commands, serve_commands,  status_commands,
+    user_commands, machine_commands, image_commands, setup_commands,  boot_commands,
+    log_commands,  gc_commands,      fsck_commands,  doctor_commands, complete_commands,
 };
 
 const struct command *cli_command_at(size_t i)

@@ -120,9 +120,8 @@ static int check_contradictions(const struct cli *c, struct err *e)
     return err_set(e, ERR_USAGE, "what shall change? try: --help");
 }
 
-/* The disk's file, before its row: a crash between the two leaves a disk that is larger than its row says. */
-static int bring_disk_in_step(struct cli *c, const struct machine *m, const struct machine_change *n,
-                              struct err *e)
+int machine_disk_in_step(struct cli *c, const struct machine *m, const struct machine_change *n,
+                         struct err *e)
 {
     struct machine_disk disk;
     struct store *store;
@@ -222,7 +221,7 @@ static int run_machine_set(struct cli *c, struct err *e)
     if (setup_text)
         change.default_setup = &setup.uuid;
     bool disk = change.disk_size || change.disk_filesystem;
-    if ((disk && (try_change(c, &m, &change, e) < 0 || bring_disk_in_step(c, &m, &change, e) < 0)) ||
+    if ((disk && (try_change(c, &m, &change, e) < 0 || machine_disk_in_step(c, &m, &change, e) < 0)) ||
         machine_set(c->catalog, c->actor, &m.mac, &change, e) < 0)
         return -1;
     remove_temporals(c, drop, change.ndrop);
@@ -232,8 +231,7 @@ static int run_machine_set(struct cli *c, struct err *e)
 
 /* ---- remove ---------------------------------------------------------------------------------------------------- */
 
-/* Its rows are gone: what fails here is left over, and harms nobody. */
-static void remove_files(struct cli *c, const struct machine_remains *r)
+void machine_remove_files(struct cli *c, const struct machine_remains *r)
 {
     char uuid[UUID_TEXT_SIZE];
     struct err e;
@@ -255,7 +253,7 @@ static int run_machine_remove(struct cli *c, struct err *e)
     if (machine_find(c->catalog, c->words[0], &m, e) < 0 ||
         machine_remove(c->catalog, c->actor, &m.mac, cli_option(c, "force"), &remains, e) < 0)
         return -1;
-    remove_files(c, &remains);
+    machine_remove_files(c, &remains);
     free(remains.boots);
     free(remains.temporals);
     cli_render(c);

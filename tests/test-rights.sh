@@ -127,6 +127,7 @@ restore() {
 table() {
     cat << 'END'
 init           |                                  | -         | admin     | -         | 0
+apply          |                                  | -         | admin     | -         | 0
 config check   |                                  | -         | none      | -         | 0
 config reload  |                                  | -         | admin     | -         | *
 config show    |                                  | -         | none      | -         | 0

@@ -197,6 +197,51 @@ static void users_are_checked(void)
     bench_close(&b);
 }
 
+static void all_that_there_is(void)
+{
+    struct bench b = bench_open();
+    cleanup(free) struct user *users = NULL;
+    cleanup(free) struct setup *setups = NULL;
+    size_t nusers, nsetups;
+    struct uuid setup;
+    CHECK_OK(user_add(b.c, "root", "bob", "Bob", "b@example.org", "moderator", &e));
+    CHECK_OK(users_all(b.c, &users, &nusers, &e));
+    CHECK_OK(setups_all(b.c, &setups, &nsetups, &e));
+    CHECK(nusers == 2 && users[1].role == ROLE_MODERATOR && nsetups == 1);
+    CHECK_STR(users[1].name, "Bob");
+    CHECK_STR(users[1].email, "b@example.org");
+    CHECK_STR(setups[0].owner, "alice");
+    CHECK_OK(machine_default(b.c, &b.mac, &setup, &e));
+    CHECK(uuid_is_zero(&setup));
+    bench_close(&b);
+}
+
+static void owners_are_known(void)
+{
+    struct bench b = bench_open();
+    CHECK_OK(user_add(b.c, "root", "bob", "", "b@example.org", "admin", &e));
+    CHECK_FAILS(user_check_owns_nothing(b.c, "alice", &e), ERR_STATE);
+    CHECK_STR(e.msg, "user alice still owns: image lab, setup desk");
+    CHECK_OK(user_check_owns_nothing(b.c, "bob", &e));
+    bench_close(&b);
+}
+
+static void views_go_with_their_transaction(void)
+{
+    struct bench b = bench_open();
+    for (int i = 0; i < 2; i++) {
+        cleanup(free) char *json = NULL;
+        cleanup(tx) struct catalog *tx = NULL;
+        CHECK_OK(tx_begin(b.c, &tx, &e));
+        cleanup(tx) struct catalog *inner = NULL;
+        CHECK_OK(tx_begin(b.c, &inner, &e));
+        CHECK_OK(query_json(b.c, QUERY_USERS, NULL, &json, &e)); /* again, after all was rolled back */
+        if (i == 0)
+            CHECK_OK(tx_commit(&inner, &e));
+    }
+    bench_close(&b);
+}
+
 static void machines_by_any_name(void)
 {
     struct bench b = bench_open();
@@ -765,6 +810,9 @@ int main(void)
     UNIT(transactions_stand_within_each_other);
     UNIT(a_lost_transaction_stays_lost);
     UNIT(users_are_checked);
+    UNIT(all_that_there_is);
+    UNIT(owners_are_known);
+    UNIT(views_go_with_their_transaction);
     UNIT(machines_by_any_name);
     UNIT(machines_are_checked);
     UNIT(a_machine_has_a_disk_of_its_own);
