@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 /* ---- overlays that are there: what they are based on is needed, and what was made of them may be to be finished ---- */
 
@@ -115,6 +116,15 @@ static bool is_in_use(const char *path)
 {
     cleanup(close) int fd = open_quietly(path);
     return fd >= 0 && !take_alone(fd);
+}
+
+#define YOUNG 60 /* seconds */
+
+/* What is empty may be somebody's who is about to begin, and has no lock yet. */
+static bool is_young(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && time(NULL) - st.st_mtime < YOUNG;
 }
 
 static int add_candidate(struct image_gc *g, const struct candidate *c, struct err *e)
@@ -300,8 +310,10 @@ static int sweep_tmp(void *ctx, const char *name, struct err *e)
 {
     struct image_gc *g = ctx;
     cleanup(free) char *path = path_format("%s/tmp/%s", g->dir, name);
+    struct stat st;
     cleanup(close) int fd = open_quietly(path);
-    if (fd < 0 || !take_alone(fd))
+    if (fd < 0 || !take_alone(fd) || fstat(fd, &st) < 0 || st.st_nlink == 0 ||
+        (st.st_size == 0 && is_young(path)))
         return 0;
     const struct rubbish r = {.code = "dead-tmp",
                               .object = path,
@@ -328,7 +340,8 @@ static int gc_layers(struct image_gc *g, struct err *e)
 
 struct folder {
     const char *dir;
-    bool remove; /* or only look whether somebody uses a file of it */
+    bool remove;   /* or only look whether somebody uses a file of it */
+    size_t *files; /* counts them */
 };
 
 static bool is_own_folder(const char *name)
@@ -345,12 +358,13 @@ static int visit_file(void *ctx, const char *name, struct err *e)
     if (strcmp(name, "lock") == 0)
         return 0;
     if (is_own_folder(name)) {
-        struct folder inner = {.dir = path, .remove = f->remove};
+        struct folder inner = {.dir = path, .remove = f->remove, .files = f->files};
         int r = each_entry(path, visit_file, &inner, e);
         if (r == 0 && f->remove && rmdir(path) < 0)
             return 1;
         return r;
     }
+    ++*f->files;
     cleanup(close) int fd = open_quietly(path);
     if (fd < 0 || !take_alone(fd))
         return 1;
@@ -359,7 +373,8 @@ static int visit_file(void *ctx, const char *name, struct err *e)
 
 static int remove_folder(const char *dir, struct err *e)
 {
-    struct folder f = {.dir = dir, .remove = true};
+    size_t files = 0;
+    struct folder f = {.dir = dir, .remove = true, .files = &files};
     cleanup(free) char *lock = path_format("%s/lock", dir);
     int r = each_entry(dir, visit_file, &f, e);
     if (r != 0)
@@ -381,11 +396,12 @@ static bool has_to_be_finished(struct image_gc *g)
 
 static int gc_stray_image(struct image_gc *g, struct err *e)
 {
-    struct folder look = {.dir = g->dir};
+    size_t files = 0;
+    struct folder look = {.dir = g->dir, .files = &files};
     if (has_to_be_finished(g))
         return 0;
     int r = each_entry(g->dir, visit_file, &look, e);
-    if (r != 0)
+    if (r != 0 || (files == 0 && is_young(g->dir)))
         return r < 0 ? -1 : 0;
     const struct rubbish found = {.code = "stray-image",
                                   .object = g->dir,

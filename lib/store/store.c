@@ -156,13 +156,22 @@ int store_find_by_overlay(struct store *s, const struct uuid *image, const struc
 
 /* --- folders --- */
 
+static int make_folders(const char *dir, struct err *e)
+{
+    cleanup(free) char *tmp = path_format("%s/tmp", dir);
+    cleanup(free) char *retired = path_format("%s/retired", dir);
+    return make_dirs(tmp, 0700, e) < 0 || make_dirs(retired, 0700, e) < 0 ? -1 : fsync_dir(dir, e);
+}
+
+#define MAKE_TRIES 10
+
+/* gc may take folders that are still empty for those of no image, and away: then they are made again. */
 int store_make_image(struct store *s, const struct uuid *image, struct err *e)
 {
     cleanup(free) char *dir = store_image_dir(s, image);
-    cleanup(free) char *tmp = path_format("%s/tmp", dir);
-    cleanup(free) char *retired = path_format("%s/retired", dir);
-    if (make_dirs(tmp, 0700, e) < 0 || make_dirs(retired, 0700, e) < 0 || fsync_dir(dir, e) < 0)
-        return -1;
+    for (unsigned tries = MAKE_TRIES; make_folders(dir, e) < 0; tries--)
+        if (e->sys != ENOENT || tries == 0)
+            return -1;
     return fsync_dir(s->images_dir, e);
 }
 

@@ -799,6 +799,73 @@ static void events_name_their_machine(void)
     bench_close(&b);
 }
 
+static int count_faults(void *ctx, const char *text, bool reference, struct err *err)
+{
+    (void)err;
+    CHECK(*text && reference);
+    ++*(int *)ctx;
+    return 0;
+}
+
+static void what_is_found_of_files(void)
+{
+    static const char whole[] = "SELECT count(*) FROM event WHERE what = 'version-whole' AND actor = 'alice'";
+    static const char hashed[] = "SELECT count(*) FROM event WHERE what = 'version-sha256'";
+    struct bench b = bench_open();
+    struct version_row *rows;
+    size_t count;
+    const uint8_t sha[CHECKSUM_SIZE] = {7};
+    CHECK_OK(version_rows(b.c, &b.image, &rows, &count, &e));
+    CHECK(count == 1 && rows[0].version == START && !rows[0].damaged);
+    free(rows);
+    CHECK_OK(version_mark_whole(b.c, "alice", &b.image, START, &e));
+    CHECK(bench_ask(&b, whole) == 0);
+    CHECK_OK(version_mark_damaged(b.c, &b.image, START, "chunk 7", &e));
+    CHECK_OK(version_rows(b.c, &b.image, &rows, &count, &e));
+    CHECK(count == 1 && rows[0].damaged);
+    free(rows);
+    CHECK_OK(version_mark_whole(b.c, "alice", &b.image, START, &e));
+    CHECK(bench_ask(&b, whole) == 1 &&
+          bench_ask(&b, "SELECT count(*) FROM version WHERE damage IS NULL") == 1);
+    CHECK_OK(version_set_sha256(b.c, "alice", &b.image, START, sha, &e));
+    CHECK_OK(version_set_sha256(b.c, "alice", &b.image, START, sha, &e));
+    CHECK(bench_ask(&b, hashed) == 1 && bench_ask(&b, "SELECT hex(sha256) LIKE '07%' FROM version") == 1);
+    bench_close(&b);
+}
+
+static void what_files_are_named_after(void)
+{
+    struct bench b = bench_open();
+    struct mac other = bench_mac(99);
+    struct machine *stale;
+    size_t count;
+    bool newer;
+    int64_t id = bench_queue(&b, false);
+    CHECK(boot_is_known(b.c, id, &newer, &e) == 1 && !newer);
+    CHECK(boot_is_known(b.c, id + 1, &newer, &e) == 0 && newer);
+    CHECK_OK(db_script(b.c, "DELETE FROM boot", &e));
+    CHECK(boot_is_known(b.c, id, &newer, &e) == 0 && !newer);
+    CHECK(mac_is_known(b.c, &b.mac, &e) == 1 && mac_is_known(b.c, &other, &e) == 0);
+    CHECK_OK(scripts_stale(b.c, &stale, &count, &e));
+    CHECK(count == 1 && mac_equal(&stale[0].mac, &b.mac));
+    free(stale);
+    bench_close(&b);
+}
+
+static void a_catalog_is_checked(void)
+{
+    struct bench b = bench_open();
+    int faults = 0;
+    CHECK_OK(catalog_check(b.c, count_faults, &faults, &e));
+    CHECK(faults == 0);
+    CHECK_OK(db_script(b.c, "PRAGMA foreign_keys = OFF; UPDATE machine_mac SET machine = '52:54:00:00:00:98'",
+                       &e));
+    CHECK_OK(catalog_check(b.c, count_faults, &faults, &e));
+    CHECK(faults == 1);
+    CHECK_OK(db_script(b.c, "UPDATE machine_mac SET machine = mac", &e));
+    bench_close(&b);
+}
+
 int main(void)
 {
     UNIT(all_statements_prepare);
@@ -826,6 +893,9 @@ int main(void)
     UNIT(versions_are_numbered);
     UNIT(published_versions_are_checked);
     UNIT(damage_is_told_once);
+    UNIT(what_is_found_of_files);
+    UNIT(what_files_are_named_after);
+    UNIT(a_catalog_is_checked);
     UNIT(setups_are_checked);
     UNIT(requests_are_taken_and_answered);
     UNIT(a_changed_configuration_is_told);
