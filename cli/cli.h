@@ -161,6 +161,9 @@ struct init_folder {
 /* The i-th folder of the state. */
 struct init_folder init_folder(const struct conf *conf, size_t i);
 
+/* The version of what --json prints, and of the schema that says what that is: cli/labboot-json-N.schema.json. */
+#define JSON_SCHEMA "1"
+
 /* ---- print.c -------------------------------------------------------------------------------------------------- */
 /* A list as columns, one object as lines of NAME value, either as one JSON value with --json. */
 int print_query(struct cli *c, enum query q, const char *argument, struct err *e) must_check;

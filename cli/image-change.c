@@ -79,11 +79,20 @@ static int set_image(struct cli *c, const struct image_change *change, struct er
     return print_image(c, &image.uuid, e);
 }
 
+/* Options of all commands do not count. */
+static size_t count_options(const struct cli *c)
+{
+    size_t count = 0;
+    for (const struct option *o = c->command->options; o->name; o++)
+        count += cli_option(c, o->name) != NULL;
+    return count;
+}
+
 static int set_version(struct cli *c, const char *comment, struct err *e)
 {
     struct image image;
     uint64_t version;
-    if (c->noptions > 1 || !comment)
+    if (count_options(c) > 1 || !comment)
         return err_set(e, ERR_USAGE, "a version has nothing to set but --comment");
     if (image_version_find(c->catalog, c->words[0], c->user, &image, &version, e) < 0 ||
         version_set_comment(c->catalog, c->actor, &image.uuid, version, comment, e) < 0)

@@ -226,7 +226,8 @@ static int run_machine_set(struct cli *c, struct err *e)
         return -1;
     remove_temporals(c, drop, change.ndrop);
     cli_render(c);
-    return 0;
+    char mac[MAC_TEXT_SIZE];
+    return c->json ? print_query(c, QUERY_MACHINE, mac_format(&m.mac, mac), e) : 0;
 }
 
 /* ---- remove ---------------------------------------------------------------------------------------------------- */
@@ -257,7 +258,7 @@ static int run_machine_remove(struct cli *c, struct err *e)
     free(remains.boots);
     free(remains.temporals);
     cli_render(c);
-    return 0;
+    return c->json ? print_text("null\n", e) : 0;
 }
 
 /* ---- list and show --------------------------------------------------------------------------------------------- */

@@ -167,7 +167,9 @@ static int run(struct cli *c, char **argv, struct err *e)
     if (parse_words(c, &w, argv, e) < 0)
         return -1;
     if (c->version)
-        return print_text("labboot " PACKAGE_VERSION "\n", e);
+        return print_text(c->json ? "{\"Version\": \"" PACKAGE_VERSION "\", \"JSONSchema\": " JSON_SCHEMA "}\n"
+                                  : "labboot " PACKAGE_VERSION "\n",
+                          e);
     if (c->help)
         return help_print(w.noun, w.verb, e);
     if (check_words(c, &w, e) < 0)
