@@ -126,7 +126,7 @@ const char *const statement_sql[SQL_COUNT] = {
         "  ' s ago, and there is no answer', 'labboot log --what ''request-*''; without a server: labboot serve' "
         "FROM request WHERE answered IS NULL AND asked < now() - 10 ORDER BY id",
     [SQL_TROUBLE_SCRIPTS] =
-        "SELECT 'machine ' || name, 'its boot script is not the one wanted', 'labboot serve, which brings it up to date' "
+        "SELECT 'machine ' || name, 'its boot script is not the one wanted', 'labboot fsck --repair, or labboot serve, which bring it up to date' "
         "FROM machine WHERE script_done <> script_wanted AND (?1 IS NULL OR mac = ?1) ORDER BY name",
 
     /* ---- users */
