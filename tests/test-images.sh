@@ -213,7 +213,7 @@ expect_status 0 lb boot queue lab1 bare
 expect_match "warning: root-tree@[0-9]+ has no kernel and initrd" "$(cat "$tmp/err")" "the warning"
 lb boot cancel "$(cat "$tmp/out")"
 
-say "killed while it removes: the catalog is right, and what is there can be read"
+say "killed while it removes: the catalog is right, what is there can be read, and gc takes the rest"
 command -v strace > /dev/null || { say "without strace: not tried"; exit 0; }
 killed=0
 for point in openat:9 flock:1 flock:2 pwrite64:1 pwrite64:2 pwrite64:4 fdatasync:1 rename:1 fsync:1 fsync:2 unlink:1 \
@@ -238,6 +238,10 @@ for point in openat:9 flock:1 flock:2 pwrite64:1 pwrite64:2 pwrite64:4 fdatasync
             lb image export "crash@$v" - | cmp - "$tmp/$([ "$v" = "$one" ] && echo one || echo two).raw" ||
                 fail "killed at $point: version $v"
         done
+        lb gc > /dev/null
+        expect "$(versions crash | tr ' ' '\n' | sed 's/$/.img/')" "$(files "$(folder crash)" | tr ' ' '\n' | grep -v ^retired/)" \
+            "layers after gc, killed at $point"
+        lb image export crash - > /dev/null || fail "killed at $point: gc took too much"
         if [[ " $(versions crash) " == *" $victim "* ]]; then lb image remove "crash@$victim"; fi
         [ "$(lb image import crash "$tmp/two.raw")" -gt "$two" ] || fail "a number was used again"
         left=$(folder crash)
