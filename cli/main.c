@@ -167,7 +167,8 @@ static int run(struct cli *c, char **argv, struct err *e)
     if (parse_words(c, &w, argv, e) < 0)
         return -1;
     if (c->version)
-        return print_text(c->json ? "{\"Version\": \"" PACKAGE_VERSION "\", \"JSONSchema\": " JSON_SCHEMA "}\n"
+        return print_text(c->json ? "{\"Version\": \"" PACKAGE_VERSION "\", \"JSONSchema\": " JSON_SCHEMA
+                                    "}\n"
                                   : "labboot " PACKAGE_VERSION "\n",
                           e);
     if (c->help)
