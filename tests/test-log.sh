@@ -64,6 +64,50 @@ refused 2 "--object: " log --object ''
 refused 3 "there is no machine" log --machine lab9
 refused 3 ".*" log --boot lab2
 
+say "each change has its events, and what fails or changes nothing has none"
+# change EVENTS STATUS WORDS…
+change() {
+    local events=$1 status=$2 before
+    shift 2
+    before=$(whats --limit 100000 | wc -w)
+    expect_status "$status" lb --quiet "$@"
+    expect "$events" "$(whats --limit 100000 | tr ' ' '\n' | tail -n "+$((before + 1))" | paste -sd ' ')" "events of '$*'"
+}
+change user-added 0 user add eve --email eve@lab.example
+change "" 4 user add eve --email other@lab.example
+change user-changed 0 user set eve --role moderator
+change "" 2 user set eve --role king
+change "image-created version-published" 0 image create eve/home --size 16M
+change "" 4 image create eve/home --size 16M
+change version-published 0 image import debian "$tmp/disk.raw"
+change image-changed 0 image set debian --comment new
+change version-commented 0 image set debian@latest --comment new
+change "" 3 image set debian@1 --comment new
+change setup-created 0 setup create tools --image debian --owner eve
+change setup-changed 0 setup add-image tools home
+change "" 4 setup add-image tools home
+change setup-changed 0 setup move-image tools home --to 1
+change setup-changed 0 setup peg tools "debian@$version"
+change setup-changed 0 setup remove-image tools home
+change setup-changed 0 setup rename tools utils
+change setup-changed 0 setup set utils --owner alice
+change "machine-added address-assigned" 0 machine add 52:54:00:00:00:09 --name lab9
+change "" 4 machine add 52:54:00:00:00:09
+change machine-changed 0 machine set lab9 --name lab8
+change "machine-changed boot-queued" 0 machine set lab8 --default-setup utils
+change boot-queued 0 boot queue lab8 lab
+change "boot-queued boot-queued boot-queued" 0 boot queue --all lab
+change "" 3 boot queue lab8 nothing
+change boot-cancelled 0 boot cancel lab1
+change image-rolled-back 0 image rollback debian --to "$version"
+change "" 0 image keep debian --last 1
+change version-removed 0 image remove --force "debian@$(lb --json image versions debian | json 'v[0]["Version"]')"
+change "boot-cancelled boot-cancelled boot-cancelled machine-removed" 0 machine remove lab8
+change setup-removed 0 setup remove utils
+change image-removed 0 image remove home
+change user-removed 0 user remove eve
+change "" 3 user remove eve
+
 say "what machines did, and from where"
 export LABBOOT_CONFIG
 hook() { "$LABBOOT_LIBEXECDIR/labboot-dhcp-hook" "$@"; }
