@@ -134,7 +134,8 @@ static int prepare(struct dhcp *d, struct err *e)
 {
     cleanup(free) char *hosts = dnsmasq_hosts_path(d->conf);
     bool changed;
-    /* The address of the interface or the configuration may be others than at the last start. */
+    /* The address of the interface or the configuration may be others than at the last start; and after a crash of the host
+     * a script may not be whole. */
     if (render_tree(d->conf, e) < 0 || script_want_all(d->catalog, e) < 0 ||
         render_scripts(d->catalog, d->conf, e) < 0)
         return -1;

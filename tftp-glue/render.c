@@ -32,7 +32,8 @@ static char *wait_path(const struct conf *conf, const struct mac *mac, int64_t b
                        mac_format_dashes(mac, dashes), boot);
 }
 
-/* The temporary file stands outside boot/, so that no machine ever loads half a script. boot/ is to be synced. */
+/* The temporary file stands outside boot/, so that no machine ever loads half a script. Nothing is synced: after a crash of
+ * the host no script is served before `labboot dhcp` has rendered all of them again. */
 static int write_file(const struct conf *conf, const char *path, const struct strbuf *text, struct err *e)
 {
     if (text->failed)
@@ -189,8 +190,8 @@ static int render_machine(struct catalog *c, const struct conf *conf, const stru
     return broken ? -1 : 0;
 }
 
-/* Machines of one round: their tokens are one transaction, their scripts one sync of boot/, that they are done another
- * transaction. A thousand machines would else wait for some thousand syncs. */
+/* Machines of one round: their tokens are one transaction, that their scripts are done another one. A thousand machines
+ * would else wait for some thousand syncs. */
 #define JOBS_MAX 64
 
 /* Returns how many. */
@@ -212,12 +213,11 @@ static int take_jobs(struct catalog *c, struct script_job jobs[JOBS_MAX], struct
 static int render_jobs(struct catalog *c, const struct conf *conf, const struct waits *waits,
                        struct script_job *jobs, int count, struct err *e)
 {
-    cleanup(free) char *dir = path_format("%s/boot", conf->network.tftp_root);
     for (int i = 0; i < count; i++)
         if (render_machine(c, conf, waits, &jobs[i], e) < 0)
             return err_wrap(e, "boot script of %s", jobs[i].machine.name);
     cleanup(tx) struct catalog *tx = NULL;
-    if (fsync_dir(dir, e) < 0 || tx_begin(c, &tx, e) < 0)
+    if (tx_begin(c, &tx, e) < 0)
         return -1;
     for (int i = 0; i < count; i++)
         if (script_done(c, &jobs[i], e) < 0)
@@ -313,9 +313,7 @@ int render_tree(const struct conf *conf, struct err *e)
     cleanup(free) char *none_path = path_format("%s/boot/default.ipxe", conf->network.tftp_root);
     emit_ipxe_entry(&entry);
     emit_ipxe_default(conf->boot.default_action == CONF_ACTION_RETRY, &none);
-    cleanup(free) char *dir = path_format("%s/boot", conf->network.tftp_root);
-    if (write_file(conf, entry_path, &entry, e) < 0 || write_file(conf, none_path, &none, e) < 0 ||
-        fsync_dir(conf->network.tftp_root, e) < 0)
+    if (write_file(conf, entry_path, &entry, e) < 0)
         return -1;
-    return fsync_dir(dir, e);
+    return write_file(conf, none_path, &none, e);
 }

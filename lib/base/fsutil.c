@@ -119,24 +119,24 @@ int fsync_dir(const char *path, struct err *e)
     return 0;
 }
 
-static int write_temporary(int fd, const void *data, size_t len, mode_t mode, struct err *e)
+static int write_temporary(int fd, const void *data, size_t len, mode_t mode, bool sync, struct err *e)
 {
     if (full_write(fd, data, len, e) < 0)
         return -1;
-    if (fchmod(fd, mode) < 0 || fsync(fd) < 0)
+    if (fchmod(fd, mode) < 0 || (sync && fsync(fd) < 0))
         return err_sys(e, errno, "write");
     return 0;
 }
 
-int replace_unsynced(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
-                     struct err *e)
+static int replace(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
+                   bool sync, struct err *e)
 {
     cleanup(free) char *parent = parent_of(path);
     cleanup(free) char *tmp = path_format("%s/.new-XXXXXX", tmp_dir ? tmp_dir : parent);
     cleanup(close) int fd = mkostemp(tmp, O_CLOEXEC);
     if (fd < 0)
         return err_sys(e, errno, "%s", tmp);
-    if (write_temporary(fd, data, len, mode, e) < 0) {
+    if (write_temporary(fd, data, len, mode, sync, e) < 0) {
         unlink(tmp);
         return err_wrap(e, "%s", path);
     }
@@ -148,11 +148,17 @@ int replace_unsynced(const char *path, const char *tmp_dir, const void *data, si
     return 0;
 }
 
+int replace_unsynced(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
+                     struct err *e)
+{
+    return replace(path, tmp_dir, data, len, mode, false, e);
+}
+
 int atomic_replace(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
                    struct err *e)
 {
     cleanup(free) char *parent = parent_of(path);
-    return replace_unsynced(path, tmp_dir, data, len, mode, e) < 0 ? -1 : fsync_dir(parent, e);
+    return replace(path, tmp_dir, data, len, mode, true, e) < 0 ? -1 : fsync_dir(parent, e);
 }
 
 int make_dirs(const char *path, mode_t mode, struct err *e)

@@ -24,7 +24,7 @@ int read_file(const char *path, size_t max, char **ret, size_t *ret_len, struct 
  * of the folder. After a crash PATH is the old file or the new one. */
 int atomic_replace(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
                    struct err *e) must_check;
-/* The same for many files of one folder, which the caller has to fsync_dir before it relies on them. */
+/* The same without fsync, for what is made again after a crash of the host: no process sees half a file. */
 int replace_unsynced(const char *path, const char *tmp_dir, const void *data, size_t len, mode_t mode,
                      struct err *e) must_check;
 int fsync_dir(const char *path, struct err *e) must_check;
