@@ -44,7 +44,7 @@ int boot_by_token(struct catalog *c, const char *token, struct boot *ret, enum t
         return -1;
     enum token_state state = token_state(&t, &b, token);
     if (state == TOKEN_NEXT || state == TOKEN_SUPERSEDED) {
-        if (boot_resolve_token(c, token, &b, e) < 0)
+        if (!b.resumed && boot_resolve_token(c, token, &b, e) < 0)
             return -1;
         snprintf(b.token, sizeof b.token, "%s", token);
     }
@@ -73,8 +73,18 @@ static int boot_of_token(struct catalog *c, const struct machine *m, const char 
     return 0;
 }
 
+static int run_with_id(struct catalog *c, enum statement which, int64_t id, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, which);
+    put_int(s, id);
+    return stmt_run(s, e);
+}
+
+/* A resumed boot has its images already; only what its machine keeps of temporal ones may be another now. */
 static int freeze(struct catalog *c, const struct boot *b, struct err *e)
 {
+    if (run_with_id(c, SQL_BOOT_IMAGES_REMOVE, b->id, e) < 0)
+        return -1;
     for (size_t i = 0; i < b->nimages; i++) {
         cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_IMAGE_ADD);
         put_int(s, b->id);
@@ -150,20 +160,13 @@ int boot_start(struct catalog *c, int64_t id, struct err *e)
     return tx_commit(&tx, e);
 }
 
-static int run_with_id(struct catalog *c, enum statement which, int64_t id, struct err *e)
-{
-    cleanup(stmt) struct stmt *s = stmt_use(c, which);
-    put_int(s, id);
-    return stmt_run(s, e);
-}
-
 int boot_requeue(struct catalog *c, int64_t id, const char *why, struct err *e)
 {
     struct boot b;
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0 ||
         boot_move(c, "server", &b, BOOT_QUEUED, why, e) < 0 || run_with_id(c, SQL_BOOT_UNLEASE, id, e) < 0 ||
-        run_with_id(c, SQL_BOOT_IMAGES_REMOVE, id, e) < 0)
+        (!b.resumed && run_with_id(c, SQL_BOOT_IMAGES_REMOVE, id, e) < 0))
         return -1;
     return tx_commit(&tx, e);
 }
@@ -200,7 +203,40 @@ int boot_end(struct catalog *c, const char *actor, int64_t id, enum boot_state t
     if (to != BOOT_COMMITTING && to != BOOT_DISCARDED && to != BOOT_INTERRUPTED)
         return err_set(e, ERR_STATE, "a boot does not end as %s", boot_state_name(to));
     cleanup(tx) struct catalog *tx = NULL;
-    if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0 || boot_move(c, actor, &b, to, why, e) < 0)
+    if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0)
+        return -1;
+    if (b.state == BOOT_QUEUED)
+        return err_set(e, ERR_STATE, "boot %lld is queued, so it cannot become %s", (long long)id,
+                       boot_state_name(to));
+    return boot_move(c, actor, &b, to, why, e) < 0 ? -1 : tx_commit(&tx, e);
+}
+
+/* ---- on again ------------------------------------------------------------------------------------------ */
+
+int boot_resumable(struct catalog *c, int64_t id, struct boot *ret, struct err *e)
+{
+    struct boot b;
+    struct machine m;
+    if (boot_get(c, id, &b, e) < 0 || machine_by_mac(c, &b.machine, &m, e) < 0)
+        return -1;
+    if (b.state != BOOT_INTERRUPTED)
+        return err_set(e, ERR_STATE,
+                       "boot %lld is %s, not interrupted; try: labboot boot list %s --state interrupted",
+                       (long long)id, boot_state_name(b.state), m.name);
+    if (!m.managed)
+        return err_set(e, ERR_STATE, "machine '%s' is not managed: it boots from its own disk", m.name);
+    if (boot_check(c, &b, e) < 0)
+        return -1;
+    *ret = b;
+    return 0;
+}
+
+int boot_resume(struct catalog *c, const char *actor, int64_t id, struct err *e)
+{
+    struct boot b;
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0 || boot_resumable(c, id, &b, e) < 0 ||
+        boot_move(c, actor, &b, BOOT_QUEUED, "resumed", e) < 0 || run_with_id(c, SQL_BOOT_RESUME, id, e) < 0)
         return -1;
     return tx_commit(&tx, e);
 }

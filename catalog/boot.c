@@ -7,9 +7,9 @@ static const char *const state_names[] = {
     [BOOT_DISCARDED] = "discarded",   [BOOT_INTERRUPTED] = "interrupted", [BOOT_CANCELLED] = "cancelled",
 };
 
-/* Interrupted to interrupted: another reason (a commit that was tried again and failed again). */
+/* Queued to interrupted: one that had been resumed. Interrupted to interrupted: another reason (a commit that was tried again and failed again). */
 const bool boot_edges[BOOT_CANCELLED + 1][BOOT_CANCELLED + 1] = {
-    [BOOT_QUEUED] = {[BOOT_LEASED] = true, [BOOT_CANCELLED] = true},
+    [BOOT_QUEUED] = {[BOOT_LEASED] = true, [BOOT_CANCELLED] = true, [BOOT_INTERRUPTED] = true},
     [BOOT_LEASED] = {[BOOT_QUEUED] = true,
                      [BOOT_RUNNING] = true,
                      [BOOT_COMMITTING] = true,
@@ -18,7 +18,8 @@ const bool boot_edges[BOOT_CANCELLED + 1][BOOT_CANCELLED + 1] = {
     [BOOT_RUNNING] = {[BOOT_COMMITTING] = true, [BOOT_DISCARDED] = true, [BOOT_INTERRUPTED] = true},
     [BOOT_COMMITTING] =
         {[BOOT_COMMITTED] = true, [BOOT_BRANCHED] = true, [BOOT_DISCARDED] = true, [BOOT_INTERRUPTED] = true},
-    [BOOT_INTERRUPTED] = {[BOOT_COMMITTING] = true, [BOOT_DISCARDED] = true, [BOOT_INTERRUPTED] = true},
+    [BOOT_INTERRUPTED] =
+        {[BOOT_QUEUED] = true, [BOOT_COMMITTING] = true, [BOOT_DISCARDED] = true, [BOOT_INTERRUPTED] = true},
 };
 
 const char *boot_state_name(enum boot_state s)
@@ -50,6 +51,7 @@ static void row_take(struct stmt *s, struct boot *b)
     take_text(s, b->setup_name, sizeof b->setup_name);
     take_text(s, b->token, sizeof b->token);
     b->attempts = (unsigned)take_int(s);
+    b->resumed = take_bool(s);
     b->queued = take_int(s);
     b->leased = take_int(s);
     b->started = take_int(s);
@@ -111,7 +113,7 @@ int boot_take(struct catalog *c, struct stmt *s, struct boot *ret, struct err *e
     if (row <= 0)
         return row;
     row_take(s, ret);
-    bool frozen = ret->state != BOOT_QUEUED && ret->state != BOOT_CANCELLED;
+    bool frozen = ret->resumed || (ret->state != BOOT_QUEUED && ret->state != BOOT_CANCELLED);
     return (frozen ? frozen_images(c, ret, e) : boot_resolve(c, ret, e)) < 0 ? -1 : 1;
 }
 
@@ -215,7 +217,8 @@ static int move_event(struct catalog *c, const char *actor, const struct boot *b
 {
     char what[32], object[OBJECT_SIZE];
     bool again = to == BOOT_QUEUED && b->state == BOOT_LEASED;
-    snprintf(what, sizeof what, "boot-%s", again ? "requeued" : boot_state_name(to));
+    bool resumed = to == BOOT_QUEUED && b->state == BOOT_INTERRUPTED;
+    snprintf(what, sizeof what, "boot-%s", again ? "requeued" : resumed ? "resumed" : boot_state_name(to));
     snprintf(object, sizeof object, "boot %lld", (long long)b->id);
     /* What machines do themselves. */
     bool remote = to == BOOT_LEASED || to == BOOT_RUNNING;
@@ -413,7 +416,8 @@ int boot_cancel(struct catalog *c, const char *actor, int64_t id, struct err *e)
         return err_set(e, ERR_STATE, "boot %lld is %s, not queued; try: labboot boot end %lld%s",
                        (long long)id, boot_state_name(b.state), (long long)id,
                        b.state == BOOT_INTERRUPTED ? " --discard" : "");
-    if (boot_move(c, actor, &b, BOOT_CANCELLED, "cancelled", e) < 0)
+    enum boot_state to = b.resumed ? BOOT_INTERRUPTED : BOOT_CANCELLED;
+    if (boot_move(c, actor, &b, to, b.resumed ? "resumed, and cancelled before it ran" : "cancelled", e) < 0)
         return -1;
     return tx_commit(&tx, e);
 }

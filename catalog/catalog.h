@@ -349,6 +349,7 @@ struct boot {
     enum boot_state state;
     bool update, keep; /* keep: any of the images is */
     bool from_default; /* made from the machine's default setup */
+    bool resumed;      /* since it was interrupted: its images are frozen, its overlays are there */
     struct uuid setup;
     char setup_name[NAME_SIZE];
     char token[TOKEN_SIZE]; /* the one it was leased by or would be now; "" when it has none */
@@ -376,7 +377,7 @@ int boots_queue(struct catalog *c, const char *actor, const struct mac *machines
                 const struct boot_new *new, int64_t *ret_ids, char *ret_warning, struct err *e) must_check;
 /* The first of its queue that somebody queued. ERR_NOT_FOUND. */
 int boot_head(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
-/* Only queued ones (ERR_STATE: "…; try: labboot boot end B"). */
+/* Only queued ones (ERR_STATE: "…; try: labboot boot end B"). One that was resumed is interrupted again: nothing is lost. */
 int boot_cancel(struct catalog *c, const char *actor, int64_t id, struct err *e) must_check;
 int boot_get(struct catalog *c, int64_t id, struct boot *ret, struct err *e) must_check;
 /* The machine's leased or running boot. ERR_NOT_FOUND. */
@@ -435,6 +436,11 @@ int boot_set_disconnected(struct catalog *c, int64_t id, int64_t when, struct er
  * is the boot's result and stands in the event. ERR_STATE for any other edge. Renders again. */
 int boot_end(struct catalog *c, const char *actor, int64_t id, enum boot_state to, const char *why,
              struct err *e) must_check;
+/* Whether an interrupted boot can go on: ERR_STATE when it is in another state, its machine is not managed, or a version that
+ * it stands on is damaged. */
+int boot_resumable(struct catalog *c, int64_t id, struct boot *ret, struct err *e) must_check;
+/* interrupted -> queued, at the head, with what it had. Its overlays can be written to already. */
+int boot_resume(struct catalog *c, const char *actor, int64_t id, struct err *e) must_check;
 /* committing -> committed, or branched when for any version its image's head was not its parent: one transaction that
  * makes all rows, moves heads, and ends the boot. *ret: the state. */
 int boot_publish(struct catalog *c, int64_t id, const struct version_new *versions, size_t count,
@@ -455,6 +461,7 @@ struct script_job {
     struct boot
         boot; /* WAIT: the running one; BOOT: the next, its token and versions as they must be rendered */
     size_t kernel_image;    /* BOOT: which of the boot's images kernel and initrd come from */
+    bool own_kernel;        /* BOOT: the renderer found that the boot has one of its own */
     char kernel[TEXT_SIZE]; /* BOOT: the release that this version's row names, "" when it has none */
     uint64_t generation;    /* script_wanted when it was read */
 };

@@ -103,7 +103,7 @@ static int refuse_active(struct changing *x, const char *what, struct err *e)
 {
     struct boot b;
     int row = boot_unended(x->c, &x->m.mac, &b, e);
-    if (row <= 0 || b.state == BOOT_INTERRUPTED)
+    if (row <= 0 || b.state == BOOT_INTERRUPTED || b.state == BOOT_QUEUED)
         return row < 0 ? -1 : 0;
     return err_set(e, ERR_STATE, "machine '%s': %s while its boot %lld is %s; try: labboot boot end %lld",
                    x->m.name, what, (long long)b.id, boot_state_name(b.state), (long long)b.id);
@@ -289,8 +289,8 @@ static int end_interrupted(struct catalog *c, const char *actor, const struct ma
     while ((row = boot_unended(c, &m->mac, &b, e)) > 0) {
         long long id = b.id;
         if (b.state != BOOT_INTERRUPTED)
-            return err_set(e, ERR_STATE, "boot %lld of machine '%s' is %s; try: labboot boot end %lld", id,
-                           m->name, boot_state_name(b.state), id);
+            return err_set(e, ERR_STATE, "boot %lld of machine '%s' is %s; try: labboot boot %s %lld", id,
+                           m->name, boot_state_name(b.state), b.state == BOOT_QUEUED ? "cancel" : "end", id);
         if (!force)
             return err_set(
                 e, ERR_STATE,

@@ -161,8 +161,8 @@ CREATE TABLE lease (
 
 -- ---- boots -------------------------------------------------------------------------------------------------------
 -- One entry of a machine's queue and what became of it. The queue of a machine is its rows in state queued: those
--- that somebody queued by id, then the one made from its default setup. A boot that was leased and never came
--- is queued again under its old id: at the head.
+-- that are resumed, those that somebody queued, by id, then the one made from its default setup. A boot that was leased and
+-- never came is queued again under its old id: at the head.
 CREATE TABLE boot (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     machine      TEXT NOT NULL REFERENCES machine ON UPDATE CASCADE ON DELETE CASCADE,
@@ -178,6 +178,9 @@ CREATE TABLE boot (
     token        TEXT,
     -- how often it was leased and never came
     attempts     INTEGER NOT NULL DEFAULT 0,
+    -- It was interrupted, and goes on where it was: from then on its images are frozen and its overlays stay, also while
+    -- it is queued once more, which it is before all others.
+    resumed      INTEGER NOT NULL DEFAULT 0 CHECK (resumed IN (0, 1)),
     queued       INTEGER NOT NULL,
     leased       INTEGER,
     started      INTEGER,
@@ -196,7 +199,7 @@ CREATE INDEX boot_machine ON boot (machine, state);
 CREATE INDEX boot_setup ON boot (setup, state);
 CREATE INDEX boot_state ON boot (state);
 
--- What a leased boot got, frozen by the lease. The history survives the image, under the name that it had.
+-- What a leased boot got, frozen by the lease; queued boots have none, but for resumed ones. The history survives the image, under the name that it had.
 CREATE TABLE boot_image (
     boot     INTEGER NOT NULL REFERENCES boot ON DELETE CASCADE,
     position INTEGER NOT NULL,
@@ -295,7 +298,7 @@ CREATE INDEX event_object ON event (object, id);
 CREATE TRIGGER version_in_use BEFORE DELETE ON version
 WHEN EXISTS (SELECT 1 FROM boot_image JOIN boot ON boot.id = boot_image.boot
              WHERE boot_image.image = OLD.image AND boot_image.version = OLD.number
-               AND boot.state IN ('leased', 'running', 'committing', 'interrupted'))
+               AND boot.state IN ('queued', 'leased', 'running', 'committing', 'interrupted'))
 BEGIN
     SELECT RAISE(ABORT, 'a boot that has not ended uses this version');
 END;
@@ -309,13 +312,14 @@ END;
 -- Before the image is gone for its boots' rows too.
 CREATE TRIGGER image_in_use BEFORE DELETE ON image
 WHEN EXISTS (SELECT 1 FROM boot_image JOIN boot ON boot.id = boot_image.boot
-             WHERE boot_image.image = OLD.uuid AND boot.state IN ('leased', 'running', 'committing', 'interrupted'))
+             WHERE boot_image.image = OLD.uuid
+               AND boot.state IN ('queued', 'leased', 'running', 'committing', 'interrupted'))
 BEGIN
     SELECT RAISE(ABORT, 'a boot that has not ended uses this image');
 END;
 
 CREATE TRIGGER boot_in_use BEFORE DELETE ON boot
-WHEN OLD.state IN ('leased', 'running', 'committing', 'interrupted')
+WHEN OLD.state IN ('leased', 'running', 'committing', 'interrupted') OR (OLD.state = 'queued' AND OLD.resumed)
 BEGIN
     SELECT RAISE(ABORT, 'a boot of this machine has not ended');
 END;
@@ -327,13 +331,14 @@ BEGIN
 END;
 
 -- ---- queued boots that lose their reason -----------------------------------------------------------------------------
+-- Not resumed ones: they have all that they need.
 CREATE TRIGGER setup_removed BEFORE DELETE ON setup
 BEGIN
     INSERT INTO event (at, actor, what, object, detail, machine)
         SELECT unixepoch(), 'server', 'boot-cancelled', 'boot ' || id, 'its setup was removed', machine
-        FROM boot WHERE setup = OLD.uuid AND state = 'queued';
+        FROM boot WHERE setup = OLD.uuid AND state = 'queued' AND NOT resumed;
     UPDATE boot SET state = 'cancelled', ended = unixepoch(), result = 'its setup was removed'
-        WHERE setup = OLD.uuid AND state = 'queued';
+        WHERE setup = OLD.uuid AND state = 'queued' AND NOT resumed;
 END;
 
 -- History keeps the name that a setup had; what is still to come has the new one.
@@ -342,13 +347,16 @@ BEGIN
     UPDATE boot SET setup_name = NEW.name WHERE setup = NEW.uuid AND state = 'queued';
 END;
 
+-- One that was resumed has writes to lose: it is interrupted again.
 CREATE TRIGGER machine_left_alone AFTER UPDATE OF managed ON machine
 WHEN OLD.managed AND NOT NEW.managed
 BEGIN
     INSERT INTO event (at, actor, what, object, detail, machine)
-        SELECT unixepoch(), 'server', 'boot-cancelled', 'boot ' || id, 'its machine is not managed any more', machine
+        SELECT unixepoch(), 'server', iif(resumed, 'boot-interrupted', 'boot-cancelled'), 'boot ' || id,
+            'its machine is not managed any more', machine
         FROM boot WHERE machine = NEW.mac AND state = 'queued';
-    UPDATE boot SET state = 'cancelled', ended = unixepoch(), result = 'its machine is not managed any more'
+    UPDATE boot SET state = iif(resumed, 'interrupted', 'cancelled'), ended = unixepoch(),
+        result = 'its machine is not managed any more'
         WHERE machine = NEW.mac AND state = 'queued';
 END;
 

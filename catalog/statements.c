@@ -17,7 +17,7 @@
     "SELECT b.id, b.machine, m.name, b.state, b.updates, b.origin = 'default', b.setup, b.setup_name, "               \
     "  CASE b.state WHEN 'queued' THEN (SELECT token FROM token WHERE boot = b.id AND superseded IS NULL) "           \
     "    ELSE b.token END, "                                                                                          \
-    "  b.attempts, b.queued, b.leased, b.started, b.disconnected, b.ended, b.address, b.result "                      \
+    "  b.attempts, b.resumed, b.queued, b.leased, b.started, b.disconnected, b.ended, b.address, b.result "                      \
     "FROM boot b JOIN machine m ON m.mac = b.machine "
 
 /* The newest boots of a machine (?1), or of all (''), in a state (?2), of a setup (?3), that had not ended at a time (?4),
@@ -285,9 +285,10 @@ const char *const statement_sql[SQL_COUNT] = {
         "SELECT 'the default of ' || name FROM machine WHERE default_setup = ?1 "
         "UNION ALL "
         "SELECT 'boot ' || b.id || ' of ' || m.name FROM boot b JOIN machine m ON m.mac = b.machine "
-        "WHERE b.setup = ?1 AND b.state IN ('leased', 'running', 'committing', 'interrupted')",
-    [SQL_SETUP_QUEUED_UPDATES] = "SELECT 1 FROM boot WHERE setup = ? AND state = 'queued' AND updates LIMIT 1",
-    [SQL_SETUP_QUEUED] = "SELECT count(*) FROM boot WHERE setup = ? AND state = 'queued'",
+        "WHERE b.setup = ?1 AND (b.state IN ('leased', 'running', 'committing', 'interrupted') OR (b.state = 'queued' AND b.resumed))",
+    [SQL_SETUP_QUEUED_UPDATES] =
+        "SELECT 1 FROM boot WHERE setup = ? AND state = 'queued' AND updates AND NOT resumed LIMIT 1",
+    [SQL_SETUP_QUEUED] = "SELECT count(*) FROM boot WHERE setup = ? AND state = 'queued' AND NOT resumed",
     [SQL_SETUP_IMAGES_REMOVE] = "DELETE FROM setup_image WHERE setup = ?",
     [SQL_SETUP_IMAGE_ADD] =
         "INSERT INTO setup_image (setup, position, image, version, updates) VALUES (?, ?, ?, ?, ?)",
@@ -316,12 +317,14 @@ const char *const statement_sql[SQL_COUNT] = {
         "ORDER BY b.state IN ('leased', 'running') DESC, b.ended DESC, b.id DESC LIMIT 1",
     /* The one that stands most in the way first. */
     [SQL_BOOT_UNENDED] =
-        BOOT "WHERE b.machine = ? AND b.state IN ('leased', 'running', 'committing', 'interrupted') "
-        "ORDER BY b.state = 'interrupted', b.state = 'committing', b.id LIMIT 1",
+        BOOT "WHERE b.machine = ? AND (b.state IN ('leased', 'running', 'committing', 'interrupted') "
+             "  OR (b.state = 'queued' AND b.resumed)) "
+             "ORDER BY b.state IN ('queued', 'interrupted'), b.state = 'committing', b.id LIMIT 1",
     [SQL_BOOT_HEAD] =
-        BOOT "WHERE b.machine = ? AND b.state = 'queued' ORDER BY b.origin = 'default', b.id LIMIT 1",
+        BOOT "WHERE b.machine = ? AND b.state = 'queued' ORDER BY NOT b.resumed, b.origin = 'default', b.id LIMIT 1",
     [SQL_BOOT_QUEUED] =
-        BOOT "WHERE b.machine = " MACHINE_OF_MAC " AND b.state = 'queued' AND b.origin = 'queue' ORDER BY b.id LIMIT 1",
+        BOOT "WHERE b.machine = " MACHINE_OF_MAC " AND b.state = 'queued' AND b.origin = 'queue' "
+             "ORDER BY NOT b.resumed, b.id LIMIT 1",
     [SQL_BOOT_WAIT] =
         BOOT "WHERE b.machine = ? AND b.state IN ('leased', 'running', 'committing') "
         "  AND (b.state = 'committing' OR EXISTS (SELECT 1 FROM boot_image i WHERE i.boot = b.id AND i.keep)) "
@@ -339,6 +342,8 @@ const char *const statement_sql[SQL_COUNT] = {
         "WHERE id = ?3",
     [SQL_BOOT_LEASE] = "UPDATE boot SET token = ?, address = ? WHERE id = ?",
     [SQL_BOOT_UNLEASE] = "UPDATE boot SET token = NULL, address = NULL, attempts = attempts + 1 WHERE id = ?",
+    /* Somebody's word now, also where it was made from the default setup. */
+    [SQL_BOOT_RESUME] = "UPDATE boot SET resumed = 1, origin = 'queue', token = NULL, address = NULL WHERE id = ?",
     [SQL_BOOT_DISCONNECTED] = "UPDATE boot SET disconnected = nullif(?, 0) WHERE id = ?",
     [SQL_BOOT_IMAGE_ADD] =
         "INSERT INTO boot_image (boot, position, image, name, version, keep, temporal) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -60,7 +60,7 @@ WHERE p.version IS NOT NULL;
 
 CREATE TEMP VIEW version_use (image, number, boot) AS
 SELECT u.image, u.version, b.id FROM boot_image u JOIN boot b ON b.id = u.boot
-WHERE b.state IN ('leased', 'running', 'committing', 'interrupted');
+WHERE b.state IN ('queued', 'leased', 'running', 'committing', 'interrupted');
 
 -- A token stands for a version as long as a machine may come with it: ten minutes after it was superseded (TOKEN_GRACE).
 CREATE TEMP VIEW version_token (image, number, boot) AS
@@ -163,7 +163,7 @@ SELECT m.mac, iif(NOT m.managed, 'unmanaged', coalesce(b.state, 'idle')), b.id
 FROM machine m LEFT JOIN boot b ON b.id =
     (SELECT id FROM boot WHERE machine = m.mac AND state IN ('leased', 'running', 'committing', 'queued')
      ORDER BY CASE state WHEN 'running' THEN 0 WHEN 'leased' THEN 1 WHEN 'committing' THEN 2 ELSE 3 END,
-              origin = 'default', id LIMIT 1);
+              NOT resumed, origin = 'default', id LIMIT 1);
 
 -- How many boots somebody queued for it.
 CREATE TEMP VIEW machine_queue (machine, queued) AS
@@ -219,7 +219,7 @@ SELECT b.id, s.position, i.uuid, i.name,
          AS INTEGER),
     CAST((b.updates OR s.updates OR i.type = 'user') AND i.type <> 'temporal' AS INTEGER), CAST(NULL AS INTEGER)
 FROM boot b JOIN setup_image s ON s.setup = b.setup JOIN image i ON i.uuid = s.image
-WHERE b.state IN ('queued', 'cancelled');
+WHERE b.state IN ('queued', 'cancelled') AND NOT b.resumed;
 
 CREATE TEMP VIEW boot_json (id, machine, json) AS
 SELECT b.id, b.machine,
@@ -233,6 +233,7 @@ SELECT b.id, b.machine,
         'SetupName', b.setup_name,
         'FromDefault', json(iif(b.origin = 'default', 'true', 'false')),
         'Attempts', b.attempts,
+        'Resumed', json(iif(b.resumed, 'true', 'false')),
         'QueuedAt', b.queued,
         'LeasedAt', b.leased,
         'StartedAt', b.started,

@@ -242,5 +242,7 @@ const struct command boot_commands[] = {
      "end a boot, and keep what it wrote though its disks may not be clean", NULL},
     {"boot", "discard", run_boot_discard, "BOOT|MACHINE", 1, 1, NEEDS_CATALOG, RIGHT_BOOT_CHANGE,
      "end a boot, and throw away what it wrote", NULL},
+    {"boot", "resume", run_boot_resume, "BOOT|MACHINE", 1, 1, NEEDS_CATALOG, RIGHT_BOOT_CHANGE,
+     "let an interrupted boot go on where it was", NULL},
     COMMANDS_END,
 };

@@ -201,6 +201,7 @@ int run_image_keep(struct cli *c, struct err *e);
 int run_boot_end(struct cli *c, struct err *e); /* end.c */
 int run_boot_commit(struct cli *c, struct err *e);
 int run_boot_discard(struct cli *c, struct err *e);
+int run_boot_resume(struct cli *c, struct err *e);
 int run_image_verify(struct cli *c, struct err *e); /* verify.c */
 extern const struct option image_import_options[], image_verify_options[], image_create_options[],
     image_set_options[], image_remove_options[], image_rollback_options[], image_keep_options[],

@@ -20,6 +20,10 @@ const struct option boot_end_options[] = {
 #define POLL_MS 50
 #define WHY "ended by an admin"
 
+static const struct publish_hooks publish_hooks = {.kernel = kernel_extract,
+                                                   .kernel_of_overlay = kernel_extract_overlay,
+                                                   .remove_kernel = kernel_remove_boot};
+
 static bool server_has_gone(const struct conf *conf, int *ret_lock)
 {
     struct err e;
@@ -40,7 +44,7 @@ static int finish_offline(struct cli *c, int64_t boot, bool asked, enum publish_
         return 0;
     }
     struct guard guard = GUARD_INIT(c->catalog);
-    struct publisher p = {.conf = &c->conf, .guard = &guard, .hooks = {.kernel = kernel_extract}};
+    struct publisher p = {.conf = &c->conf, .guard = &guard, .hooks = publish_hooks};
     if (store_open(c->conf.server.images_dir, 0, &p.store, e) < 0)
         return -1;
     /* A server that died while it committed has left the boot so. */
@@ -149,4 +153,22 @@ int run_boot_commit(struct cli *c, struct err *e)
 int run_boot_discard(struct cli *c, struct err *e)
 {
     return end_and_print(c, &discard, e);
+}
+
+/* The server has nothing of an interrupted boot: it is done here, whether one runs or not. */
+int run_boot_resume(struct cli *c, struct err *e)
+{
+    struct boot b;
+    struct guard guard = GUARD_INIT(c->catalog);
+    struct publisher p = {.conf = &c->conf, .guard = &guard, .hooks = publish_hooks};
+    char id[24];
+    if (cli_find_boot(c, c->words[0], &b, e) < 0 || store_open(c->conf.server.images_dir, 0, &p.store, e) < 0)
+        return -1;
+    int r = publish_resume(&p, b.id, c->actor, e);
+    store_close(p.store);
+    if (r < 0)
+        return -1;
+    cli_render(c);
+    snprintf(id, sizeof id, "%" PRId64, b.id);
+    return c->json ? print_query(c, QUERY_BOOT, id, e) : 0;
 }

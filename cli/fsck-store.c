@@ -251,12 +251,12 @@ static int see_overlays(void *ctx, const char *name, struct err *e)
                      : 0;
     if (boot_get(f->c->catalog, (int64_t)id, &b, e) < 0)
         return e->code == ERR_NOT_FOUND ? 0 : -1;
-    if (b.state == BOOT_QUEUED)
+    if (b.state == BOOT_QUEUED && !b.resumed)
         return report_overlay(f, "overlay-unexpected", dir,
                               "its boot is queued; it goes when the server is started again", e);
     struct overlay_check o = {.fsck = f, .boot = &b, .dir = dir};
-    bool over = b.state != BOOT_LEASED && b.state != BOOT_RUNNING && b.state != BOOT_COMMITTING &&
-                b.state != BOOT_INTERRUPTED;
+    bool over = b.state != BOOT_QUEUED && b.state != BOOT_LEASED && b.state != BOOT_RUNNING &&
+                b.state != BOOT_COMMITTING && b.state != BOOT_INTERRUPTED;
     return over ? 0 : each_entry(dir, see_disk, &o, e);
 }
 

@@ -5,6 +5,7 @@
 #include "lib/base/fsutil.h"
 #include "lib/store/machine-image.h"
 #include "lib/store/overlay.h"
+#include "tftp-glue/kernel.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -241,7 +242,7 @@ void machine_remove_files(struct cli *c, const struct machine_remains *r)
         cli_warn(c, "left behind: %s", e.msg);
     for (size_t i = 0; i < r->nboots; i++) {
         cleanup(free) char *overlays = path_format("%s/%" PRId64, c->conf.server.overlays_dir, r->boots[i]);
-        if (remove_tree(overlays, &e) < 0)
+        if (remove_tree(overlays, &e) < 0 || kernel_remove_boot(&c->conf, r->boots[i], &e) < 0)
             cli_warn(c, "left behind: %s", e.msg);
     }
     remove_temporals(c, r->temporals, r->ntemporals);

@@ -52,8 +52,7 @@ static inline void cleanup_parts(struct parts *ps)
     parts_release(ps);
 }
 
-static int open_existing_overlay(const struct conf *conf, const char *dir, struct overlay **ret,
-                                 struct err *e)
+int publish_open_overlay(const struct conf *conf, const char *dir, struct overlay **ret, struct err *e)
 {
     struct overlay_limits limits = {.quota = conf->overlay.quota, .reserve = conf->store.reserve};
     for (unsigned tries = OPEN_TRIES;; tries--) {
@@ -73,7 +72,7 @@ static int part_open(struct publisher *p, const struct boot *b, struct overlay *
     part->overlay = given;
     if (!given) {
         cleanup(free) char *dir = conf_overlay_dir(p->conf, b->id, part->disk);
-        if (open_existing_overlay(p->conf, dir, &part->overlay, e) < 0)
+        if (publish_open_overlay(p->conf, dir, &part->overlay, e) < 0)
             return -1;
         part->opened = part->overlay != NULL;
     }
@@ -109,22 +108,11 @@ static int parts_open(struct publisher *p, const struct boot *b, struct overlay 
     return 0;
 }
 
-struct layered {
-    struct overlay *overlay;
-    struct reader base;
-};
-
-static int layered_pread(void *ctx, void *buf, size_t count, uint64_t offset, struct err *e)
-{
-    struct layered *l = ctx;
-    return overlay_pread(l->overlay, &l->base, buf, count, offset, e);
-}
-
 static int check_disk(struct overlay *overlay, struct view *base, struct clean_report *ret, struct err *e)
 {
-    struct layered l = {.overlay = overlay, .base = view_reader(base)};
-    struct reader disk = {.ctx = &l, .size = l.base.size, .pread = layered_pread};
-    return clean_check(&disk, &l.base, ret, e);
+    struct overlay_disk d = {.overlay = overlay, .base = view_reader(base)};
+    struct reader disk = overlay_disk_reader(&d);
+    return clean_check(&disk, &d.base, ret, e);
 }
 
 /* Nothing is inferred from a disk that cannot be judged: only `done` or an admin's word publishes it. */
@@ -294,9 +282,11 @@ static int commit_boot(struct publisher *p, const struct boot *b, enum publish_m
     return parts_publish(p, b->id, &ps, ret, e);
 }
 
-/* overlays/<boot id>, with all disks of the boot. */
+/* overlays/<boot id>, with all disks of the boot, and before them what was made of them. */
 static int remove_overlays(struct publisher *p, int64_t boot, struct err *e)
 {
+    if (p->hooks.remove_kernel(p->conf, boot, e) < 0)
+        return -1;
     cleanup(free) char *dir = path_format("%s/%" PRId64, p->conf->server.overlays_dir, boot);
     return remove_tree(dir, e);
 }
@@ -331,10 +321,11 @@ int publish_finish(struct publisher *p, int64_t boot, enum publish_mode mode, st
     return guarded(p->guard, boot_get, boot, ret, e);
 }
 
-static bool needs_no_overlay(enum boot_state s)
+static bool needs_no_overlay(const struct boot *b)
 {
-    return s == BOOT_QUEUED || s == BOOT_COMMITTED || s == BOOT_BRANCHED || s == BOOT_DISCARDED ||
-           s == BOOT_CANCELLED;
+    enum boot_state s = b->state;
+    return (s == BOOT_QUEUED && !b->resumed) || s == BOOT_COMMITTED || s == BOOT_BRANCHED ||
+           s == BOOT_DISCARDED || s == BOOT_CANCELLED;
 }
 
 /* A drop that was cut off between its row and its folder. */
@@ -368,7 +359,7 @@ static int remove_left_overlays(struct publisher *p, struct err *e)
             continue;
         if (guarded(p->guard, boot_get, (int64_t)id, &b, &why) < 0)
             log_warning("overlay of boot %" PRIu64 ": %s; it is kept", id, why.msg);
-        else if (needs_no_overlay(b.state) && remove_overlays(p, b.id, e) < 0)
+        else if (needs_no_overlay(&b) && remove_overlays(p, b.id, e) < 0)
             return -1;
     }
     return 0;

@@ -19,6 +19,10 @@ struct publish_hooks {
     /* As kernel_extract of tftp-glue. */
     int (*kernel)(const struct conf *conf, const struct uuid *image, uint64_t version, char *ret_release,
                   struct err *e);
+    /* As kernel_extract_overlay and kernel_remove_boot. */
+    int (*kernel_of_overlay)(const struct conf *conf, int64_t boot, const struct uuid *image,
+                             uint64_t version, const char *overlay, struct err *e);
+    int (*remove_kernel)(const struct conf *conf, int64_t boot, struct err *e);
 };
 #define PUBLISH_RELEASE_SIZE 200
 
@@ -49,6 +53,14 @@ int publish_begin(struct publisher *p, int64_t boot, enum publish_mode mode, con
  * with the reason, the overlays stay, and the message says it. */
 int publish_finish(struct publisher *p, int64_t boot, enum publish_mode mode, struct overlay *const *overlays,
                    struct boot *ret, struct err *e) must_check;
+
+/* Lets an interrupted boot go on: its overlays can be written to again, the kernel of its root disk as it is now is
+ * extracted, and it stands at the head of its machine's queue. ERR_STATE also when a commit of it had got so far that only
+ * that can be finished. (resume.c) */
+int publish_resume(struct publisher *p, int64_t boot, const char *actor, struct err *e) must_check;
+/* Waits a moment where somebody else is about to close it. *ret stays NULL when there is none. */
+int publish_open_overlay(const struct conf *conf, const char *dir, struct overlay **ret,
+                         struct err *e) must_check;
 
 /* At the start: finishes what is committing, and removes overlays of boots that ended without need of them.
  * Calls `finish` for each committing boot, so that the server can do it in its workers. */

@@ -49,9 +49,12 @@ static int disk_init(struct session *s, struct store *store, size_t n, struct er
     return 0;
 }
 
-/* A boot that was written to ran, also when a crash came before the catalog heard of it. */
+/* A boot that was written to ran, also when a crash came before the catalog heard of it. Those of a resumed boot say nothing
+ * of its new run. */
 static bool has_overlays(const struct session *s)
 {
+    if (s->boot.resumed)
+        return false;
     cleanup(free) char *dir = path_format("%s/%" PRId64, live_conf(s->live)->server.overlays_dir, s->boot.id);
     return path_exists(dir);
 }

@@ -201,6 +201,7 @@ boot cancel    | BOOT                             | user      | moderator | -   
 boot end       | BOOT                             | user      | moderator | -         | 4
 boot commit    | BOOT                             | user      | moderator | -         | 4
 boot discard   | BOOT                             | user      | moderator | -         | 4
+boot resume    | BOOT                             | user      | moderator | -         | 4
 END
 }
 

@@ -101,8 +101,13 @@ static int fill_boot(struct bootplan *p, const struct conf *conf, const struct s
     p->version = root->version;
     p->update = job->boot.update;
     COPY(p->release, job->kernel);
-    snprintf(p->kernel, sizeof p->kernel, "/kernels/%s/%" PRIu64 "/vmlinuz", uuid, boot->version);
-    snprintf(p->initrd, sizeof p->initrd, "/kernels/%s/%" PRIu64 "/initrd.img", uuid, boot->version);
+    char dir[UUID_TEXT_SIZE + 24];
+    if (job->own_kernel)
+        snprintf(dir, sizeof dir, "boot-%" PRId64, job->boot.id);
+    else
+        snprintf(dir, sizeof dir, "%s/%" PRIu64, uuid, boot->version);
+    snprintf(p->kernel, sizeof p->kernel, "/kernels/%s/vmlinuz", dir);
+    snprintf(p->initrd, sizeof p->initrd, "/kernels/%s/initrd.img", dir);
     add_arguments(p, conf, job->boot.token, net);
     return p->arguments.failed ? err_sys(e, ENOMEM, "kernel arguments") : 0;
 }

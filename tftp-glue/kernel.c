@@ -49,43 +49,49 @@ static int read_release(const char *dir, char ret[KERNEL_RELEASE_SIZE], struct e
     return 0;
 }
 
-static int run_child(const struct conf *conf, const struct uuid *image, uint64_t version, const char *out,
-                     struct err *e)
+/* What is extracted from where to where. */
+struct extraction {
+    const struct conf *conf;
+    const struct uuid *image;
+    uint64_t version;
+    const char *overlay; /* its folder; NULL: the version as it is */
+    const char *dir;
+};
+
+static int run_child(const struct extraction *x, const char *out, struct err *e)
 {
     cleanup(free) char *program = tree_program("labboot-kernel");
     char uuid[UUID_TEXT_SIZE], number[24];
-    uuid_to_text(image, uuid);
-    snprintf(number, sizeof number, "%" PRIu64, version);
-    const char *const argv[] = {program, conf->server.images_dir, uuid, number, out, NULL};
+    uuid_to_text(x->image, uuid);
+    snprintf(number, sizeof number, "%" PRIu64, x->version);
+    const char *const argv[] = {program, x->conf->server.images_dir, uuid, number, out, x->overlay, NULL};
     return spawn_limited(argv, &extract_limits, e);
 }
 
 /* Fills `tmp` and gives it its name. */
-static int extract_into(const struct conf *conf, const struct uuid *image, uint64_t version, const char *tmp,
-                        const char *dir, struct err *e)
+static int extract_into(const struct extraction *x, const char *tmp, struct err *e)
 {
     char release[KERNEL_RELEASE_SIZE];
-    if (run_child(conf, image, version, tmp, e) < 0)
+    if (run_child(x, tmp, e) < 0)
         return -1;
     if (read_release(tmp, release, e) < 0)
         return err_wrap(e, "kernel extraction");
     if (chmod(tmp, 0755) < 0)
         return err_sys(e, errno, "%s", tmp);
-    cleanup(free) char *parent = path_format("%.*s", (int)(strrchr(dir, '/') - dir), dir);
-    if (make_dirs(parent, 0755, e) < 0 || remove_tree(dir, e) < 0)
+    cleanup(free) char *parent = path_format("%.*s", (int)(strrchr(x->dir, '/') - x->dir), x->dir);
+    if (make_dirs(parent, 0755, e) < 0 || remove_tree(x->dir, e) < 0)
         return -1;
-    if (rename(tmp, dir) < 0)
-        return err_sys(e, errno, "%s: rename to %s", tmp, dir);
+    if (rename(tmp, x->dir) < 0)
+        return err_sys(e, errno, "%s: rename to %s", tmp, x->dir);
     return fsync_dir(parent, e);
 }
 
-static int extract_locked(const struct conf *conf, const struct uuid *image, uint64_t version,
-                          const char *dir, struct err *e)
+static int extract_locked(const struct extraction *x, struct err *e)
 {
-    cleanup(free) char *tmp = path_format("%s/tmp/kernel-XXXXXX", conf->network.tftp_root);
+    cleanup(free) char *tmp = path_format("%s/tmp/kernel-XXXXXX", x->conf->network.tftp_root);
     if (!mkdtemp(tmp))
         return err_sys(e, errno, "%s", tmp);
-    if (extract_into(conf, image, version, tmp, dir, e) == 0)
+    if (extract_into(x, tmp, e) == 0)
         return 0;
     struct err ignored;
     if (remove_tree(tmp, &ignored) < 0)
@@ -106,9 +112,40 @@ int kernel_extract(const struct conf *conf, const struct uuid *image, uint64_t v
     /* Another process may have been faster. */
     if (read_release(dir, ret_release, &missing) == 0)
         return 0;
-    if (extract_locked(conf, image, version, dir, e) < 0)
+    const struct extraction x = {.conf = conf, .image = image, .version = version, .dir = dir};
+    if (extract_locked(&x, e) < 0)
         return -1;
     return read_release(dir, ret_release, e);
+}
+
+static char *boot_dir(const struct conf *conf, int64_t boot)
+{
+    return path_format("%s/kernels/boot-%" PRId64, conf->network.tftp_root, boot);
+}
+
+int kernel_extract_overlay(const struct conf *conf, int64_t boot, const struct uuid *image, uint64_t version,
+                           const char *overlay, struct err *e)
+{
+    cleanup(free) char *dir = boot_dir(conf, boot);
+    cleanup(close) int lock = -1;
+    const struct extraction x = {
+        .conf = conf, .image = image, .version = version, .overlay = overlay, .dir = dir};
+    if (tree_make(conf, e) < 0 || tree_lock(conf, TREE_LOCK_KERNELS, &lock, e) < 0)
+        return -1;
+    return extract_locked(&x, e);
+}
+
+bool kernel_of_boot(const struct conf *conf, int64_t boot, char ret_release[KERNEL_RELEASE_SIZE])
+{
+    cleanup(free) char *dir = boot_dir(conf, boot);
+    struct err missing;
+    return read_release(dir, ret_release, &missing) == 0;
+}
+
+int kernel_remove_boot(const struct conf *conf, int64_t boot, struct err *e)
+{
+    cleanup(free) char *dir = boot_dir(conf, boot);
+    return remove_tree(dir, e);
 }
 
 int kernel_remove(const struct conf *conf, const struct uuid *image, uint64_t version, struct err *e)

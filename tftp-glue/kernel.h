@@ -16,6 +16,14 @@
  * damaged disk, a child that was killed. Nothing half is left. */
 int kernel_extract(const struct conf *conf, const struct uuid *image, uint64_t version,
                    char ret_release[KERNEL_RELEASE_SIZE], struct err *e) must_check;
+/* The same from a disk as a boot left it: an overlay (its folder, which nobody has open) over the version. Kept for the boot:
+ *     <tftp-root>/kernels/boot-<id>/
+ * Those of before are replaced. */
+int kernel_extract_overlay(const struct conf *conf, int64_t boot, const struct uuid *image, uint64_t version,
+                           const char *overlay, struct err *e) must_check;
+/* Whether a boot has such files. */
+bool kernel_of_boot(const struct conf *conf, int64_t boot, char ret_release[KERNEL_RELEASE_SIZE]);
+int kernel_remove_boot(const struct conf *conf, int64_t boot, struct err *e) must_check;
 /* Removes those of a version. */
 int kernel_remove(const struct conf *conf, const struct uuid *image, uint64_t version,
                   struct err *e) must_check;

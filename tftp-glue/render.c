@@ -145,7 +145,8 @@ static int prepare(const struct conf *conf, struct script_job *job, struct bootp
         return err_set(e, ERR_STATE, "the setup %s has no image", job->boot.setup_name);
     char release[KERNEL_RELEASE_SIZE];
     const struct boot_image *from = &job->boot.images[job->kernel_image];
-    if (kernel_extract(conf, &from->image, from->version, release, e) < 0)
+    job->own_kernel = job->boot.resumed && kernel_of_boot(conf, job->boot.id, release);
+    if (!job->own_kernel && kernel_extract(conf, &from->image, from->version, release, e) < 0)
         return err_wrap(e, "image %s@%" PRIu64, from->name, from->version);
     snprintf(job->kernel, sizeof job->kernel, "%s", release);
     return bootplan_server(conf, &net->server, e);

@@ -87,6 +87,23 @@ static int see_kernel(void *ctx, const char *name, struct err *e)
     return 0;
 }
 
+/* "boot-7": the kernel of a boot that goes on where it was interrupted. */
+static int see_boot(const struct walk *w, const char *name, struct err *e)
+{
+    uint64_t id;
+    struct boot b;
+    struct err no_boot;
+    if (strncmp(name, "boot-", 5) != 0 || parse_number(name + 5, 1, INT64_MAX, &id, &no_boot) < 0)
+        return 0;
+    bool known = boot_get(w->catalog, (int64_t)id, &b, e) == 0;
+    if (!known && e->code != ERR_NOT_FOUND)
+        return -1;
+    if (known && b.state != BOOT_COMMITTED && b.state != BOOT_BRANCHED && b.state != BOOT_DISCARDED)
+        return 0;
+    cleanup(free) char *path = path_format("%s/%s", w->dir, name);
+    return offer(w, "stray-kernel", path, "its boot is over", e);
+}
+
 static int see_image(void *ctx, const char *name, struct err *e)
 {
     struct kernel_walk *all = ctx;
@@ -95,7 +112,7 @@ static int see_image(void *ctx, const char *name, struct err *e)
     cleanup(close) int lock = -1;
     cleanup(free) char *dir = path_format("%s/%s", all->w.dir, name);
     if (uuid_from_text(name, &k.image, &no_image) < 0)
-        return 0;
+        return see_boot(&all->w, name, e);
     if (k.lock_image(k.ctx, &k.image, &lock, e) < 0 && e->code != ERR_NOT_FOUND)
         return -1;
     k.w.dir = dir;

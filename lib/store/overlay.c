@@ -444,6 +444,39 @@ bool overlay_is_sealed(struct overlay *o)
     return sealed;
 }
 
+/* The SEAL is the last record, and a SYNC before it vouches for all that was written: without it the map is as good. */
+int overlay_unseal(struct overlay *o, struct err *e)
+{
+    int r = 0;
+    pthread_mutex_lock(&o->append);
+    if (o->failed) {
+        r = failed_before(e);
+    } else if (o->sealed) {
+        uint64_t end = o->map_end - MAP_HEADER;
+        if (ftruncate(o->map_fd, (off_t)end) < 0 || (o->meta.durable && fsync(o->map_fd) < 0)) {
+            o->failed = true;
+            r = err_sys(e, errno, "overlay map");
+        } else {
+            o->map_end = o->map_allocated = end;
+            o->sequence--;
+            o->sealed = o->fenced = false;
+        }
+    }
+    pthread_mutex_unlock(&o->append);
+    return r;
+}
+
+static int disk_pread(void *ctx, void *buf, size_t count, uint64_t offset, struct err *e)
+{
+    const struct overlay_disk *d = ctx;
+    return overlay_pread(d->overlay, &d->base, buf, count, offset, e);
+}
+
+struct reader overlay_disk_reader(struct overlay_disk *d)
+{
+    return (struct reader){.ctx = d, .size = d->base.size, .pread = disk_pread};
+}
+
 /* --- what it holds --- */
 
 static enum overlay_kind kind_of(uint64_t slot)

@@ -65,6 +65,16 @@ int overlay_flush(struct overlay *o, struct err *e) must_check;
  * this handle accepts no write all the same, and it may be tried again. */
 int overlay_seal(struct overlay *o, struct err *e) must_check;
 bool overlay_is_sealed(struct overlay *o);
+/* Takes the SEAL away again, durably: writes are accepted. For a boot that goes on after it was interrupted; nothing else may
+ * have been made of the overlay. A crash leaves it sealed or not. */
+int overlay_unseal(struct overlay *o, struct err *e) must_check;
+
+/* A disk of a boot: an overlay over its base. The reader lives as long as this. */
+struct overlay_disk {
+    struct overlay *overlay;
+    struct reader base;
+};
+struct reader overlay_disk_reader(struct overlay_disk *d);
 
 enum overlay_kind { OVERLAY_NONE, OVERLAY_DATA, OVERLAY_ZERO };
 /* What stands at offset (a multiple of the block, or the size), and for how many bytes (up to max, the size)

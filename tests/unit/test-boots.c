@@ -46,7 +46,7 @@ static const char *const edges[] = {
     "leased committing",       "leased discarded",       "leased interrupted",     "running committing",
     "running discarded",       "running interrupted",    "committing committed",   "committing branched",
     "committing discarded",    "committing interrupted", "interrupted committing", "interrupted discarded",
-    "interrupted interrupted",
+    "interrupted interrupted", "interrupted queued",     "queued interrupted",
 };
 
 static bool is_edge(enum boot_state from, enum boot_state to)

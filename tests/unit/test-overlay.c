@@ -189,6 +189,20 @@ static void run_model(uint64_t seed, uint64_t size, int steps)
     CHECK(e.sys == ESHUTDOWN);
     CHECK_FAILS(overlay_zero(m.o, &m.base, m.size, 0, &e), ERR_STATE);
     CHECK_OK(overlay_seal(m.o, &e));
+    CHECK_OK(overlay_unseal(m.o, &e));
+    for (int again = 0; again < 2; again++) { /* the handle that was open, and one that finds no seal */
+        CHECK(!overlay_is_sealed(m.o));
+        compare_all(&m);
+        for (int i = 0; i < steps / 10; i++)
+            random_step(&m, buf);
+        compare_all(&m);
+        m.o = reopen(m.o, m.dir);
+    }
+    CHECK_OK(overlay_unseal(m.o, &e)); /* it is not */
+    CHECK_OK(overlay_seal(m.o, &e));
+    m.o = reopen(m.o, m.dir);
+    CHECK(overlay_is_sealed(m.o));
+    compare_all(&m);
     model_release(&m);
 }
 

@@ -203,9 +203,10 @@ static void boots_and_machines(void)
 {
     struct bench b = lively();
     cleanup(free) char *boot = ask_json(&b, QUERY_BOOT, "1");
-    check_fields(boot, "$",
-                 "Machine,MachineMAC,Setup,SetupUUID,Update,ID,State,SetupName,FromDefault,Attempts,QueuedAt,"
-                 "LeasedAt,StartedAt,DisconnectedAt,EndedAt,Address,Result,Images,Comment");
+    check_fields(
+        boot, "$",
+        "Machine,MachineMAC,Setup,SetupUUID,Update,ID,State,SetupName,FromDefault,Attempts,Resumed,QueuedAt,"
+        "LeasedAt,StartedAt,DisconnectedAt,EndedAt,Address,Result,Images,Comment");
     check_fields(boot, "$.Machine",
                  "Name,Architecture,Managed,MacAddress,ImageUUID,MoreMacAddresses,DefaultSetupUUID,"
                  "Addresses,State,Queued,MachineImage,Temporal");
