@@ -553,6 +553,16 @@ int catalog_check(struct catalog *c, catalog_fault *found, void *ctx, struct err
 int event_add(struct catalog *c, const char *actor, const char *what, const char *object, const char *detail,
               struct err *e) must_check;
 
+/* Boots that have ended, requests that were answered and events from before a time. Boots that a version came from are not
+ * counted. */
+struct history {
+    size_t boots, requests, events;
+};
+int history_count(struct catalog *c, int64_t before, struct history *ret, struct err *e) must_check;
+/* Removes at most so many of each, the oldest. *ret_more: there may be more of them. */
+int history_remove(struct catalog *c, const char *actor, int64_t before, size_t most, bool *ret_more,
+                   struct err *e) must_check;
+
 /* A file that dnsmasq sent by TFTP, as an event of the machine that has the address (or of the address). The same file
  * to the same machine within a minute is one event: loops of retries would else fill the trail. */
 int tftp_record(struct catalog *c, const struct in6_addr *address, const char *path,

@@ -198,6 +198,7 @@ CREATE UNIQUE INDEX boot_active ON boot (machine) WHERE state IN ('leased', 'run
 CREATE INDEX boot_machine ON boot (machine, state);
 CREATE INDEX boot_setup ON boot (setup, state);
 CREATE INDEX boot_state ON boot (state);
+CREATE INDEX boot_ended ON boot (ended) WHERE ended IS NOT NULL;
 
 -- What a leased boot got, frozen by the lease; queued boots have none, but for resumed ones. The history survives the image, under the name that it had.
 CREATE TABLE boot_image (
@@ -399,7 +400,9 @@ CREATE TRIGGER script_boot_changed AFTER UPDATE OF machine, setup, setup_name, u
 BEGIN
     UPDATE machine SET script_wanted = script_wanted + 1 WHERE mac IN (OLD.machine, NEW.machine);
 END;
+-- History that goes changes nothing.
 CREATE TRIGGER script_boot_removed AFTER DELETE ON boot
+WHEN OLD.state IN ('queued', 'leased', 'running', 'committing')
 BEGIN
     UPDATE machine SET script_wanted = script_wanted + 1 WHERE mac = OLD.machine;
 END;

@@ -50,6 +50,11 @@
     "answered IS NULL AND taken IS NOT NULL "                                                                         \
     "AND boot IN (SELECT id FROM boot WHERE state IN ('committed', 'branched', 'discarded'))"
 
+/* It has ended before a time, and no version came from it. */
+#define OLD_BOOT                                                                                                      \
+    "b.ended < ?1 AND b.state IN ('committed', 'branched', 'discarded', 'cancelled') "                                 \
+    "AND NOT EXISTS (SELECT 1 FROM version WHERE boot = b.id) "
+
 /* Setups of an owner, with an image of a name; '' is all. */
 #define SETUPS_WANTED(owner, uuid)                                                                                    \
     "WHERE ?1 IN ('', " owner ") AND (?2 = '' OR " uuid " IN (SELECT p.setup FROM setup_image p "                      \
@@ -419,6 +424,15 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_FOREIGN_KEY_CHECK] =
         "SELECT 'a row of ' || \"table\" || ' (' || coalesce(rowid, '?') || ') names a row of ' || parent || ' that is not there' "
         "FROM pragma_foreign_key_check",
+
+    /* ---- history. Ids of requests and events are in the order of time, so that the first ones are the oldest. */
+    [SQL_HISTORY_COUNT] =
+        "SELECT (SELECT count(*) FROM boot b WHERE " OLD_BOOT "), (SELECT count(*) FROM request WHERE answered < ?1), "
+        "  (SELECT count(*) FROM event WHERE at < ?1)",
+    [SQL_HISTORY_BOOTS] = "DELETE FROM boot WHERE id IN (SELECT id FROM boot b WHERE " OLD_BOOT "LIMIT coalesce(?2, 0))",
+    [SQL_HISTORY_REQUESTS] =
+        "DELETE FROM request WHERE id IN (SELECT id FROM request ORDER BY id LIMIT coalesce(?2, 0)) AND answered < ?1",
+    [SQL_HISTORY_EVENTS] = "DELETE FROM event WHERE id IN (SELECT id FROM event ORDER BY id LIMIT coalesce(?2, 0)) AND at < ?1",
 
     /* ---- lists and shows, for programs */
     [SQL_USERS_JSON] = JSON_LIST("user_json", "username"),

@@ -199,6 +199,11 @@ enum statement {
     SQL_SCRIPTS_STALE,
     SQL_INTEGRITY_CHECK,
     SQL_FOREIGN_KEY_CHECK,
+    /* history */
+    SQL_HISTORY_COUNT,
+    SQL_HISTORY_BOOTS,
+    SQL_HISTORY_REQUESTS,
+    SQL_HISTORY_EVENTS,
     /* lists and shows, for programs */
     SQL_USERS_JSON,
     SQL_USER_JSON,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* gc: what nothing needs, in the store and in the TFTP tree. */
+/* gc: what nothing needs, in the store, in the TFTP tree and in the catalog. */
 #include "cli/collect.h"
 
 #include "lib/store/gc.h"
@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- what the catalog knows ------------------------------------------------------------------------------------- */
 
@@ -111,6 +112,29 @@ static int note_collection(struct collection *g, struct err *e)
     return event_add(g->c->catalog, g->c->actor, "gc", "store", detail, e);
 }
 
+#define HISTORY_PART 500
+
+/* Not of collect_rubbish: fsck has nothing against it. */
+static int collect_history(struct cli *c, const struct rubbish_sink *sink, struct err *e)
+{
+    struct history h;
+    char object[TEXT_SIZE];
+    uint64_t days = c->conf.server.history_days;
+    int64_t before = time(NULL) - (int64_t)(days * 86400);
+    bool more = days > 0;
+    if (!more || history_count(c->catalog, before, &h, e) < 0)
+        return more ? -1 : 0;
+    if (h.boots + h.requests + h.events == 0)
+        return 0;
+    snprintf(object, sizeof object, "%zu boots, %zu requests, %zu events", h.boots, h.requests, h.events);
+    const struct rubbish r = {
+        .code = "old-history", .object = object, .text = "it is older than [server] history-days"};
+    int answer = sink->found(sink->ctx, &r, e);
+    while (answer > 0 && more)
+        answer = history_remove(c->catalog, c->actor, before, HISTORY_PART, &more, e) < 0 ? -1 : 1;
+    return answer < 0 ? -1 : 0;
+}
+
 static int print_collection(struct collection *g, struct err *e)
 {
     char size[SIZE_TEXT_SIZE];
@@ -133,6 +157,8 @@ static int run_gc(struct cli *c, struct err *e)
         return -1;
     int r = collect_rubbish(c, store, &sink, e);
     store_close(store);
+    if (r == 0)
+        r = collect_history(c, &sink, e);
     /* What went before a failure is told all the same. */
     struct err second;
     if (print_collection(&g, &second) < 0 && r == 0) {

@@ -63,9 +63,10 @@ struct conf {
         char
             *listen[CONF_LIST_MAX]; /* addresses; NULL-terminated unless full; empty list: Unix socket only */
         uint64_t port;
-        char *unix_socket; /* default: RUN/nbd.sock */
-        uint64_t threads;  /* nbdkit's, where requests of a connection run in parallel */
-        int log_level;     /* enum conf_log_level, as the ints below are of their enums */
+        char *unix_socket;     /* default: RUN/nbd.sock */
+        uint64_t threads;      /* nbdkit's, where requests of a connection run in parallel */
+        uint64_t history_days; /* how long ended boots and events are kept; 0: for ever */
+        int log_level;         /* enum conf_log_level, as the ints below are of their enums */
     } server;
     struct {
         char *interface;

@@ -46,6 +46,8 @@ const struct conf_key conf_keys[] = {
      .help = "How many requests of one connection run at once, where nbdkit can (1.34 and newer)."},
     {"server", "log-level", KIND_WORD, AT(server.log_level), .words = log_levels, .def = "info",
      .help = "The most that is logged: error, warning, info or debug."},
+    {"server", "history-days", KIND_NUMBER, AT(server.history_days), .max = 36500, .def = "90",
+     .help = "How many days boots that have ended and events are kept. 0: for ever."},
 
     {"network", "interface", KIND_INTERFACE, AT(network.interface), .def = "", .restart = DHCP,
      .help = "The interface that the machines are on, for `labboot dhcp`."},

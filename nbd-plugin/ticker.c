@@ -14,7 +14,9 @@
 #define TICK_MILLISECONDS 100
 #define TICKS_A_SECOND (1000 / TICK_MILLISECONDS)
 #define TICKS_A_MINUTE (60 * TICKS_A_SECOND)
+#define TICKS_AN_HOUR (60 * TICKS_A_MINUTE)
 #define SECONDS_A_DAY 86400
+#define HISTORY_PART 500
 
 struct ticker {
     struct server *server;
@@ -91,6 +93,22 @@ static void drop_temporals(struct server *s)
         else if (time(NULL) - list[i].used >= (int64_t)(days * SECONDS_A_DAY))
             drop(s, &list[i], dir, why);
     }
+}
+
+/* ---- what happened long ago ---- */
+
+/* A part at a time, for others wait meanwhile. Whether there is more. */
+static bool remove_history(struct server *s)
+{
+    struct err e;
+    bool more = false;
+    uint64_t days = server_conf(s)->server.history_days;
+    if (days == 0)
+        return false;
+    int64_t before = time(NULL) - (int64_t)(days * SECONDS_A_DAY);
+    if (history_remove(s->ticker_catalog, "server", before, HISTORY_PART, &more, &e) < 0)
+        log_error("history: %s", e.msg);
+    return more;
 }
 
 static void watch_catalog(struct server *s)
@@ -211,7 +229,10 @@ static void *tick(void *arg)
 {
     struct ticker t = *(struct ticker *)arg;
     free(arg);
+    unsigned history = 0; /* the tick at which it is looked at */
     for (unsigned n = 0; t.sleep(TICK_MILLISECONDS); n++) {
+        if (n == history)
+            history = n + (remove_history(t.server) ? 1 : TICKS_AN_HOUR);
         watch_catalog(t.server);
         if (n % TICKS_A_MINUTE == 0)
             drop_temporals(t.server);

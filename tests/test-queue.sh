@@ -131,3 +131,35 @@ while read -r id; do
     lb boot discard lab-7
     expect discarded "$(state "$id")" "boot $id"
 done < <(head -n 5 "$tmp/order")
+stop "$serve"
+
+say "what happened long ago goes"
+# age DAYS: all that has ended, and all events, by so much
+age() {
+    /usr/bin/python3 -c 'import sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as db:
+    for column in ("boot SET ended = ended", "event SET at = at", "request SET answered = answered"):
+        db.execute("UPDATE %s - ?" % column, (86400 * int(sys.argv[2]),))' "$tmp/state/catalog.db" "$1"
+}
+ended() { lb --json boot list --limit 10000 | json 'len([b for b in v if b["State"] in ("cancelled", "discarded")])'; }
+before=$(ended)
+[ "$before" -gt 5 ] || fail "there is no history: $before boots"
+age 89
+lb gc > /dev/null
+expect "$before" "$(ended)" "history of 89 days"
+age 2
+expect_match "old-history .* $before boots, " "$(lb gc --dry-run)"
+expect "$before" "$(ended)" "history after a dry run"
+sed -i 's/^\[server\]/&\nhistory-days = 0/' "$LABBOOT_CONFIG"
+lb gc > /dev/null
+expect "$before" "$(ended)" "history that is kept for ever"
+sed -i 's/^history-days = 0/history-days = 90/' "$LABBOOT_CONFIG"
+queued=$(lb --json boot list --state queued --limit 10000 | json 'len(v)')
+lb gc > /dev/null
+expect 0 "$(ended)" "history after gc"
+expect "$queued" "$(lb --json boot list --state queued --limit 10000 | json 'len(v)')" "boots that are queued"
+lb boot cancel lab-1
+age 91
+start_serve --verbose
+gone() { [ "$(ended)" = 0 ]; }
+within 20 gone

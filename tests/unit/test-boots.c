@@ -802,6 +802,60 @@ static void writers_wait_for_each_other(void)
     bench_close(&b);
 }
 
+/* ---- history ---------------------------------------------------------------------------------------------------- */
+
+static int64_t ended_boot(struct bench *b, enum boot_state to)
+{
+    int64_t id = bench_queue(b, true);
+    bench_render(b);
+    lease(b, NULL);
+    end(b, id, to);
+    return id;
+}
+
+static void history_goes_but_for_what_is_needed(void)
+{
+    struct bench b = bench_open();
+    struct history h;
+    enum boot_state state;
+    bool more;
+    int64_t request, discarded = ended_boot(&b, BOOT_DISCARDED), waiting = ended_boot(&b, BOOT_INTERRUPTED);
+    int64_t source = ended_boot(&b, BOOT_COMMITTING);
+    struct version_new v = bench_version(&b.image, START + 5, START);
+    CHECK_OK(boot_publish(b.c, source, &v, 1, &state, &e));
+    CHECK_OK(request_add(b.c, "root", REQUEST_END, discarded, &request, &e));
+    CHECK_OK(request_answer(b.c, request, 0, "", &e));
+    CHECK_OK(request_add(b.c, "root", REQUEST_END, waiting, &request, &e));
+    int64_t events = bench_ask(&b, "SELECT count(*) FROM event");
+
+    /* Nothing is older than what happened just now. */
+    CHECK_OK(history_count(b.c, START, &h, &e));
+    CHECK(h.boots == 0 && h.requests == 0 && h.events == 0);
+    CHECK_OK(history_remove(b.c, "server", START, 500, &more, &e));
+    CHECK(!more && bench_ask(&b, "SELECT count(*) FROM event") == events);
+
+    db_set_now(b.c, START + 100);
+    int64_t queued = bench_queue(&b, false);
+    bench_render(&b);
+    CHECK_OK(history_count(b.c, START + 50, &h, &e));
+    CHECK(h.boots == 1 && h.requests == 1 && (int64_t)h.events == events);
+    CHECK_OK(history_remove(b.c, "server", START + 50, 3, &more, &e)); /* three events */
+    CHECK(more && bench_ask(&b, "SELECT count(*) FROM event WHERE at = 1795460000") == events - 3);
+    while (more)
+        CHECK_OK(history_remove(b.c, "server", START + 50, 3, &more, &e));
+    CHECK_FAILS(boot_get(b.c, discarded, &(struct boot){0}, &e), ERR_NOT_FOUND);
+    CHECK(get(&b, waiting).state == BOOT_INTERRUPTED && get(&b, queued).state == BOOT_QUEUED);
+    CHECK(get(&b, source).state == BOOT_COMMITTED); /* the version shows which machine it is from */
+    CHECK(bench_ask(&b, "SELECT count(*) FROM token WHERE boot = 1") == 0);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM request") == 1);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE at = 1795460000") == 0);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'history-removed'") > 1);
+    CHECK(!bench_script_wanted(&b));
+    CHECK_OK(history_count(b.c, START + 50, &h, &e));
+    CHECK(h.boots == 0 && h.requests == 0 && h.events == 0);
+    bench_close(&b);
+}
+
 int main(void)
 {
     UNIT(only_the_edges_are_taken);
@@ -829,5 +883,6 @@ int main(void)
     UNIT(one_queue_many_takers);
     UNIT(two_requests_at_once_lease_one);
     UNIT(writers_wait_for_each_other);
+    UNIT(history_goes_but_for_what_is_needed);
     return 0;
 }
