@@ -93,11 +93,11 @@ static const struct option *option_of(const struct line *l, const char *word)
     return o || !l->command ? o : find_option(l->command->options, name, len);
 }
 
-/* --config and --as count for the completion too. */
+/* --config and --as count for the completion too. Behind sudo --config is refused as to any other command. */
 static void keep_option(struct cli *c, const struct option *o, const char *value)
 {
-    bool wanted = strcmp(o->name, "config") == 0 || strcmp(o->name, "as") == 0;
-    if (wanted && c->noptions < CLI_OPTIONS_MAX)
+    bool config = strcmp(o->name, "config") == 0 && c->caller != CALLER_USER;
+    if ((config || strcmp(o->name, "as") == 0) && c->noptions < CLI_OPTIONS_MAX)
         c->options[c->noptions++] = (struct given){.name = o->name, .value = value};
 }
 

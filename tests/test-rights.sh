@@ -308,6 +308,9 @@ done
 expect_status 0 run alice --config "$config" user list
 expect "" "$(run lena --config "$tmp/evil.conf" --json user list | json 'v or ""')" "users of another state"
 expect_status 0 run_program lena env "LABBOOT_CONFIG=$tmp/evil.conf" "$installed" user list
+expect_status 0 run lena --config "$tmp/evil.conf" user add mallory --email mallory@lab.example
+expect mallory "$(as_labboot lena complete -- --config "$tmp/evil.conf" user show mal)" "completion for an admin"
+expect "" "$(as_labboot alice complete -- --config "$tmp/evil.conf" user show mal)" "completion for a user"
 
 say "programs of the caller"
 install -d "$tmp/over/programs"
