@@ -145,10 +145,10 @@ static int run_user_remove(struct cli *c, struct err *e)
 const struct command user_commands[] = {
     {"user", "add", run_user_add, "NAME", 1, 1, NEEDS_CATALOG, RIGHT_ADMIN, "add a user", user_add_options},
     {"user", "list", run_user_list, "", 0, 0, NEEDS_CATALOG, RIGHT_LOOK, "list all users", NULL},
-    {"user", "show", run_user_show, "NAME", 1, 1, NEEDS_CATALOG, RIGHT_LOOK, "show a user", NULL},
-    {"user", "set", run_user_set, "NAME", 1, 1, NEEDS_CATALOG, RIGHT_USER_CHANGE, "change a user",
+    {"user", "show", run_user_show, "USER", 1, 1, NEEDS_CATALOG, RIGHT_LOOK, "show a user", NULL},
+    {"user", "set", run_user_set, "USER", 1, 1, NEEDS_CATALOG, RIGHT_USER_CHANGE, "change a user",
      user_set_options},
-    {"user", "remove", run_user_remove, "NAME", 1, 1, NEEDS_CATALOG, RIGHT_USER_ROLE,
+    {"user", "remove", run_user_remove, "USER", 1, 1, NEEDS_CATALOG, RIGHT_USER_ROLE,
      "remove a user with all its images and setups", user_remove_options},
     COMMANDS_END,
 };

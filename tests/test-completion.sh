@@ -55,6 +55,7 @@ expect "" "$(proposed compl)" "what is for programs"
 
 say "values of options"
 expect "admin moderator user" "$(proposed user add x --role '')"
+expect "alice" "$(proposed user show al)"
 expect "--role=moderator" "$(proposed user add x --role=mod)"
 expect "boot" "$(proposed image import x y --kind bo)"
 expect "alice bob" "$(proposed setup create x --owner '')"
