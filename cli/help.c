@@ -43,7 +43,7 @@ static const struct {
     {"MACHINE", "a machine: its name, or any of its MACs in any usual spelling"},
     {"MAC", "the address of a network card, in any usual spelling"},
     {"IMAGE", "an image: NAME, OWNER/NAME or its UUID"},
-    {"VERSION", "the number of one of its versions; latest, or none: the latest"},
+    {"VERSION", "the number of one of its versions; latest, or none: the latest (verify: all)"},
     {"SETUP", "a setup: NAME, OWNER/NAME or its UUID"},
     {"BOOT", "the id of a boot; a machine stands for its running or last one"},
     {"USER", "a user of the catalog"},
