@@ -104,21 +104,7 @@ int mac_is_known(struct catalog *c, const struct mac *mac, struct err *e)
 
 int scripts_stale(struct catalog *c, struct machine **ret, size_t *ret_count, struct err *e)
 {
-    cleanup(free) void *list = NULL;
-    size_t count = 0;
-    struct machine m;
-    int row;
-    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_SCRIPTS_STALE);
-    while ((row = stmt_row(s, e)) > 0) {
-        machine_take(s, &m);
-        if (list_append(&list, &count, &m, sizeof m, e) < 0)
-            return -1;
-    }
-    if (row < 0)
-        return -1;
-    *ret = steal(&list);
-    *ret_count = count;
-    return 0;
+    return machines_of(c, SQL_SCRIPTS_STALE, ret, ret_count, e);
 }
 
 /* ---- the database itself --------------------------------------------------------------------------------------------- */

@@ -74,6 +74,9 @@ int boot_next_row(struct catalog *c, const struct mac *machine, struct boot *ret
 
 /* ---- machine.c: the columns mac, name, architecture, managed */
 void machine_take(struct stmt *s, struct machine *ret);
+/* All rows of a statement without parameters that selects machines; *ret is malloc'ed. */
+int machines_of(struct catalog *c, enum statement which, struct machine **ret, size_t *ret_count,
+                struct err *e) must_check;
 void machine_object(const struct mac *m, char ret[OBJECT_SIZE]); /* "machine 52:54:…" */
 /* ERR_STATE, naming who has it, when a machine has the name or the MAC. */
 int machine_refuse_name(struct catalog *c, const char *name, struct err *e) must_check;

@@ -57,13 +57,14 @@ int machine_find(struct catalog *c, const char *text, struct machine *ret, struc
     return row > 0 ? 0 : -1;
 }
 
-int machines_all(struct catalog *c, struct machine **ret, size_t *ret_count, struct err *e)
+int machines_of(struct catalog *c, enum statement which, struct machine **ret, size_t *ret_count,
+                struct err *e)
 {
     cleanup(free) void *list = NULL;
     size_t count = 0;
     struct machine m;
     int row;
-    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_MACHINES);
+    cleanup(stmt) struct stmt *s = stmt_use(c, which);
     while ((row = stmt_row(s, e)) > 0) {
         machine_take(s, &m);
         if (list_append(&list, &count, &m, sizeof m, e) < 0)
@@ -74,6 +75,11 @@ int machines_all(struct catalog *c, struct machine **ret, size_t *ret_count, str
     *ret = steal(&list);
     *ret_count = count;
     return 0;
+}
+
+int machines_all(struct catalog *c, struct machine **ret, size_t *ret_count, struct err *e)
+{
+    return machines_of(c, SQL_MACHINES, ret, ret_count, e);
 }
 
 int machine_default(struct catalog *c, const struct mac *machine, struct uuid *ret, struct err *e)
