@@ -17,7 +17,7 @@ static const struct {
     const char *option, *words;
 } choices[] = {
     {"arch", "x86_64 Arm64 unknown"},
-    {"compression", "none zstd"},
+    {"compression", "none zstd gzip"},
     {"disk-filesystem", "ext4 fat32 raw"},
     {"filesystem", "ext4 fat32 raw"},
     {"format", "raw qcow2 raw.zst raw.gz"},

@@ -11,7 +11,7 @@ const struct option image_create_options[] = {
     {"filesystem", "TYPE", "ext4, fat32 or raw (none); default: ext4", false},
     {"owner", "USER", "default: who calls, or the only admin", false},
     {"kind", "KIND", "boot, system, user or temporal; default: user", false},
-    {"compression", "HOW", "none or zstd; default: zstd", false},
+    {"compression", "HOW", "none, zstd or gzip; default: zstd", false},
     {"type", "TYPE", "what `export` writes: raw or qcow2; default: raw", false},
     {"comment", "TEXT", "of the first version", false},
     {NULL, NULL, NULL, false},

@@ -14,7 +14,7 @@ const struct option image_set_options[] = {
     {"name", "NAME", "a new name", false},
     {"owner", "USER", "give it to another user; for admins", false},
     {"kind", "KIND", "boot, system, user or temporal, from the next boot on", false},
-    {"compression", "HOW", "of later versions: none or zstd", false},
+    {"compression", "HOW", "of later versions: none, zstd or gzip", false},
     {"filesystem", "TYPE", "what is on it: ext4, fat32 or raw", false},
     {"comment", "TEXT", "what it is; of IMAGE@VERSION: what is new in it; \"\": none", false},
     {NULL, NULL, NULL, false},

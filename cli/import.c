@@ -15,7 +15,7 @@ const struct option image_import_options[] = {
     {"new", NULL, "fail when the image exists", false},
     {"kind", "KIND", "of a new image: boot, system, user or temporal; default: system, of a plain user: user",
      false},
-    {"compression", "HOW", "of a new image: none or zstd; default: zstd", false},
+    {"compression", "HOW", "of a new image: none, zstd or gzip; default: zstd", false},
     {"filesystem", "TYPE", "of a new image: ext4, fat32 or raw; default: what is found on it", false},
     {"type", "TYPE", "of a new image: what the disk came as, raw or qcow2; default: raw", false},
     {"comment", "TEXT", "what is new in this version", false},

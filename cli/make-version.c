@@ -24,7 +24,7 @@ static const struct image_option {
 } image_options[] = {
 #define FIELD(field) offsetof(struct image, field), sizeof(((struct image *)NULL)->field)
     {"kind", {"boot", "system", "user", "temporal", NULL}, FIELD(type)},
-    {"compression", {"none", "zstd", NULL}, FIELD(compression)},
+    {"compression", {"none", "zstd", "gzip", NULL}, FIELD(compression)},
     {"filesystem", {"ext4", "fat32", "raw", NULL}, FIELD(filesystem)},
     {"type", {"raw", "qcow2", NULL}, FIELD(file_type)},
 };
@@ -148,8 +148,7 @@ static int build(struct make *m, struct err *e)
         .image = m->image.uuid,
         .parent = m->parent,
         .chunk_shift = m->parent ? view_footer(m->parent)->chunk_shift : shift_of(conf->store.chunk_size),
-        .codec = strcmp(m->image.compression, "none") == 0 ? CODEC_RAW : CODEC_ZSTD,
-        .level = (int)conf->store.zstd_level,
+        .compression = compression_of(m->image.compression, conf->store.zstd_level),
         .reserve = conf->store.reserve,
     };
     int r = import_raw(m->store, m->input, m->input_name, &o, &m->build, &m->result, e);

@@ -161,10 +161,9 @@ static int part_build(struct publisher *p, struct part *part, struct err *e)
 {
     if (part_is_published(part))
         return 0;
-    enum codec codec = strcmp(part->image->compression, "none") == 0 ? CODEC_RAW : CODEC_ZSTD;
+    struct compression how = compression_of(part->image->compression, p->conf->store.zstd_level);
     struct build_result result;
-    if (commit_overlay(p->store, part->overlay, part->base, codec, (int)p->conf->store.zstd_level, NULL,
-                       &part->build, &result, e) < 0)
+    if (commit_overlay(p->store, part->overlay, part->base, how, NULL, &part->build, &result, e) < 0)
         return -1;
     struct version_new *v = &part->version;
     v->image = part->image->image;

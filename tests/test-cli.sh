@@ -147,7 +147,7 @@ refused 2 "--progress: 'bar' is not one of: json" image import debian "$tmp/disk
 say "imports that are refused"
 refused 4 "image alice/debian exists already" image import debian "$tmp/disk.raw" --new
 refused 4 "--compression none: the image exists already, with zstd" image import debian "$tmp/disk.raw" --compression none
-refused 2 "--compression: 'gzip' is not one of" image import x "$tmp/disk.raw" --compression gzip
+refused 2 "--compression: 'lzma' is not one of" image import x "$tmp/disk.raw" --compression lzma
 refused 2 "'Debian' is not a name for an image" image import Debian "$tmp/disk.raw"
 refused 2 "'done' cannot be an image's name" image import "done" "$tmp/disk.raw"
 refused 2 "--owner and the owner before" image import alice/x "$tmp/disk.raw" --owner bob

@@ -98,6 +98,9 @@ change 20
 v2=$(lb image import debian "$tmp/disk.raw")
 lb image export debian - | cmp - "$tmp/disk.raw" || fail "a version without compression on one with"
 lb image set debian --compression zstd
+lb image import packed "$tmp/disk.raw" --owner alice --compression gzip > /dev/null
+lb image export packed - | cmp - "$tmp/disk.raw" || fail "a version with gzip"
+lb image remove packed
 refused 2 "what shall be set\\? try: --help" image set debian
 refused 2 "a version has nothing to set but --comment" image set "debian@$v1" --name x
 refused 2 "a version has nothing to set but --comment" image set "debian@$v1" --comment x --kind user

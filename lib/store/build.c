@@ -14,7 +14,6 @@
 #include "lib/base/parse.h"
 #include "lib/store/build-file.h"
 #include "lib/store/build-index.h"
-#include "lib/store/codec.h"
 #include "lib/store/workers.h"
 
 #include <fcntl.h>
@@ -128,7 +127,7 @@ static int store_chunk(struct worker *k, unsigned i, size_t len, uint64_t offset
         if (encoder_run(k->encoder, chunk, len, k->frames + k->frames_length, &n->stored, &n->codec, e) < 0)
             return -1;
         k->frames_length += n->stored;
-        if (k->g->o->codec == CODEC_RAW) {
+        if (k->g->o->compression.codec == CODEC_RAW) {
             size_t padded = round_up(k->frames_length, ALIGNMENT);
             memset(k->frames + k->frames_length, 0, padded - k->frames_length);
             k->frames_length = padded;
@@ -239,7 +238,7 @@ static int write_frames(struct worker *k, struct err *e)
     if (g->own_places)
         return write_at_own_places(k, e);
     pthread_mutex_lock(&g->lock);
-    uint64_t at = reserve_locked(g, k->frames_length, g->o->codec == CODEC_RAW ? ALIGNMENT : 1);
+    uint64_t at = reserve_locked(g, k->frames_length, g->o->compression.codec == CODEC_RAW ? ALIGNMENT : 1);
     pthread_mutex_unlock(&g->lock);
     for (unsigned i = 0; i < LEAF_CHUNKS; i++)
         if (bit(k->fresh, i))
@@ -366,7 +365,7 @@ static int worker_new(struct engine *g, struct worker **ret, struct err *e)
     if (!k)
         return err_sys(e, ENOMEM, "worker");
     k->g = g;
-    if (encoder_new(g->o->codec, g->o->level, &k->encoder, e) < 0)
+    if (encoder_new(g->o->compression, &k->encoder, e) < 0)
         return -1;
     k->w.data = malloc(LEAF_CHUNKS * g->chunk_size);
     /* A frame is never longer than its chunk; the last one is given the room to be tried in. */
@@ -452,8 +451,8 @@ static void fill_footer(struct engine *g)
     f->overlay = g->o->overlay;
     f->virtual_size = g->size;
     f->chunk_shift = g->o->chunk_shift;
-    f->codec = g->o->codec;
-    f->level = g->o->codec == CODEC_ZSTD ? g->o->level : 0;
+    f->codec = g->o->compression.codec;
+    f->level = f->codec == CODEC_RAW ? 0 : g->o->compression.level;
     f->frame_bytes = g->frame_bytes;
     reserve_locked(g, FOOTER_SIZE, 1);
     f->file_length = g->end;
@@ -513,7 +512,7 @@ int build_layer(struct store *s, const struct build_options *o, const struct bui
                        .file = file,
                        .chunk_size = (size_t)1 << o->chunk_shift,
                        .parent_size = o->parent ? view_footer(o->parent)->virtual_size : 0,
-                       .own_places = o->codec == CODEC_RAW && !o->parent};
+                       .own_places = o->compression.codec == CODEC_RAW && !o->parent};
     pthread_mutex_init(&g.claiming, NULL);
     pthread_mutex_init(&g.lock, NULL);
     int r = run(&g, e);

@@ -8,6 +8,7 @@
  * build_publish gives it a version and its name. Memory: workers × about 17 MiB, 16 MiB of leaves and the root
  * (32 bytes per leaf); for the base of an image without compression all leaves, 1/2048 of its data. */
 
+#include "lib/store/codec.h"
 #include "lib/store/progress.h"
 #include "lib/store/store.h"
 
@@ -39,8 +40,7 @@ struct build_options {
     struct view *parent;  /* NULL: a first version */
     struct uuid overlay;  /* where the data came from, or zero */
     unsigned chunk_shift; /* the parent's, where there is one (another is refused) */
-    enum codec codec;     /* CODEC_RAW or CODEC_ZSTD */
-    int level;
+    struct compression compression;
     unsigned threads; /* 0: one a core */
     /* Virtual size in bytes, read after each claim: a stream sets how far it has come. */
     const uint64_t *size;

@@ -8,8 +8,17 @@
 
 struct encoder;
 
-/* CODEC_RAW or CODEC_ZSTD; `level` is the codec's own, and must be one it has. */
-int encoder_new(enum codec codec, int level, struct encoder **ret, struct err *e) must_check;
+/* How new chunks are stored. The level is the codec's own. */
+struct compression {
+    enum codec codec; /* CODEC_RAW: not at all */
+    int level;
+};
+
+/* Of an image's "none", "zstd" (with that level) or "gzip". */
+struct compression compression_of(const char *name, uint64_t zstd_level);
+
+/* CODEC_RAW, CODEC_ZSTD or CODEC_GZIP; the level must be one it has. */
+int encoder_new(struct compression how, struct encoder **ret, struct err *e) must_check;
 /* NULL is fine. */
 void encoder_free(struct encoder *n);
 

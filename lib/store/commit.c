@@ -84,7 +84,7 @@ static int check_pair(struct overlay *o, const struct footer *base, struct err *
     return 0;
 }
 
-int commit_overlay(struct store *s, struct overlay *o, struct view *base, enum codec codec, int level,
+int commit_overlay(struct store *s, struct overlay *o, struct view *base, struct compression how,
                    const struct progress *progress, struct build **ret, struct build_result *ret_result,
                    struct err *e)
 {
@@ -100,8 +100,7 @@ int commit_overlay(struct store *s, struct overlay *o, struct view *base, enum c
                                           .parent = base,
                                           .overlay = overlay_meta(o)->overlay,
                                           .chunk_shift = f->chunk_shift,
-                                          .codec = codec,
-                                          .level = level,
+                                          .compression = how,
                                           .size = &c.size,
                                           .progress = progress ? *progress : (struct progress){0}};
     const struct build_source source = {

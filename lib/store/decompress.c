@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "lib/store/decompress.h"
 
+#include "lib/store/bgzf.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -24,6 +26,7 @@ int scratch_pool_new(struct scratch_pool **ret, struct err *e)
 static void scratch_free(struct scratch *s)
 {
     ZSTD_freeDCtx(s->zstd);
+    libdeflate_free_decompressor(s->gzip);
     free(s);
 }
 
@@ -46,6 +49,7 @@ static struct scratch *scratch_new(struct scratch_pool *p)
     if (!s)
         return NULL;
     s->pool = p;
+    s->gzip = NULL;
     s->zstd = ZSTD_createDCtx();
     if (!s->zstd) {
         free(s);
@@ -90,6 +94,16 @@ static int decompress_zstd(struct scratch *s, const uint8_t *in, size_t in_len, 
     return 0;
 }
 
+static int decompress_gzip(struct scratch *s, const uint8_t *in, size_t in_len, uint8_t *out, size_t out_len,
+                           struct err *e)
+{
+    if (!s->gzip)
+        s->gzip = libdeflate_alloc_decompressor();
+    if (!s->gzip)
+        return err_sys(e, ENOMEM, "decompression");
+    return bgzf_decompress(s->gzip, in, in_len, out, out_len, e);
+}
+
 int decompress(struct scratch *s, enum codec codec, const uint8_t *in, size_t in_len, uint8_t *out,
                size_t out_len, struct err *e)
 {
@@ -101,10 +115,10 @@ int decompress(struct scratch *s, enum codec codec, const uint8_t *in, size_t in
         return 0;
     case CODEC_ZSTD:
         return decompress_zstd(s, in, in_len, out, out_len, e);
-    case CODEC_ZERO:
     case CODEC_GZIP:
+        return decompress_gzip(s, in, in_len, out, out_len, e);
+    case CODEC_ZERO:
         break;
     }
-    return err_set_sys(e, ERR_CORRUPT, EIO, "compressed in a way that this program does not read (codec %d)",
-                       (int)codec);
+    return err_set_sys(e, ERR_CORRUPT, EIO, "codec %d: nothing is stored with it", (int)codec);
 }

@@ -13,6 +13,7 @@ struct scratch {
     uint8_t frame[CHUNK_SIZE_MAX]; /* as stored */
     uint8_t chunk[CHUNK_SIZE_MAX];
     void *zstd; /* ZSTD_DCtx */
+    void *gzip; /* struct libdeflate_decompressor, from the first frame of its kind on */
     struct scratch_pool *pool;
     struct scratch *next; /* in the pool */
 };

@@ -62,8 +62,7 @@ static struct build_options options(struct view *parent, enum codec codec, unsig
     return (struct build_options){.image = image,
                                   .parent = parent,
                                   .chunk_shift = CHUNK_SHIFT_MIN,
-                                  .codec = codec,
-                                  .level = 1,
+                                  .compression = {codec, codec != CODEC_RAW},
                                   .threads = threads};
 }
 
@@ -132,7 +131,7 @@ static void all_sizes_read_back(void)
                                    3 * CHUNK,   LEAF - 1, LEAF, LEAF + 1,  2 * LEAF, 2 * LEAF + CHUNK,
                                    5 * LEAF - 7};
     start_image();
-    for (unsigned codec = CODEC_RAW; codec <= CODEC_ZSTD; codec++)
+    for (unsigned codec = CODEC_RAW; codec <= CODEC_GZIP; codec++)
         for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
             for (unsigned stream = 0; stream < 2; stream++) {
                 struct disk d = {0};
@@ -193,6 +192,11 @@ static void generations_read_back(enum codec codec)
 static void generations_of_zstd_read_back(void)
 {
     generations_read_back(CODEC_ZSTD);
+}
+
+static void generations_of_gzip_read_back(void)
+{
+    generations_read_back(CODEC_GZIP);
 }
 
 static void generations_of_none_read_back(void)
@@ -357,9 +361,12 @@ static void wrong_options_are_refused(void)
     struct build_result result;
     struct disk d = some_disk();
     struct build_options o = options(NULL, CODEC_ZSTD, 2);
-    o.level = 99;
+    o.compression.level = 99;
     CHECK_FAILS(import_file(&d, &o, &b, &result), ERR_USAGE);
     o = options(NULL, CODEC_GZIP, 2);
+    o.compression.level = 13;
+    CHECK_FAILS(import_file(&d, &o, &b, &result), ERR_USAGE);
+    o = options(NULL, CODEC_ZERO, 2);
     CHECK_FAILS(import_file(&d, &o, &b, &result), ERR_USAGE);
     o = options(NULL, CODEC_ZSTD, 2);
     o.chunk_shift = CHUNK_SHIFT_MAX + 1;
@@ -483,7 +490,7 @@ static void a_file_that_shrinks_is_refused(void)
     for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
         cleanup(close) int fd = shrinking_fd = disk_file(&d);
         struct build_options o = options(NULL, CODEC_ZSTD, 1);
-        o.level = 1;
+        o.compression.level = 1;
         o.progress = (struct progress){shrink, &sizes[i]};
         CHECK_FAILS(import_raw(store, fd, "disk.raw", &o, &b, &result, &e), ERR_FAILED);
         CHECK_STR(e.msg, "disk.raw: truncated while being read");
@@ -645,6 +652,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     UNIT(all_sizes_read_back);
     UNIT(generations_of_zstd_read_back);
+    UNIT(generations_of_gzip_read_back);
     UNIT(generations_of_none_read_back);
     UNIT(an_old_version_stays_as_it_was);
     UNIT(kept_chunks_cost_nothing);

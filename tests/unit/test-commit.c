@@ -43,11 +43,14 @@ static struct view *first_version(const struct disk *d, uint64_t size, unsigned 
     struct build_result result;
     uuid_make(&image);
     CHECK_OK(store_make_image(store, &image, &e));
-    struct build_options o = {.image = image, .chunk_shift = chunk_shift, .codec = codec, .level = 1};
+    struct build_options o = {
+        .image = image, .chunk_shift = chunk_shift, .compression = {codec, codec != CODEC_RAW}};
     cleanup(close) int fd = disk_file(d, size);
     CHECK_OK(import_raw(store, fd, "disk.raw", &o, &b, &result, &e));
     return publish(b);
 }
+
+static const struct compression zstd_1 = {CODEC_ZSTD, 1};
 
 static char *overlay_dir(void)
 {
@@ -70,7 +73,7 @@ static struct view *commit(struct overlay *o, struct view *base, struct build_re
 {
     struct build *b;
     CHECK_OK(overlay_seal(o, &e));
-    CHECK_OK(commit_overlay(store, o, base, CODEC_ZSTD, 1, NULL, &b, ret_result, &e));
+    CHECK_OK(commit_overlay(store, o, base, zstd_1, NULL, &b, ret_result, &e));
     return publish(b);
 }
 
@@ -141,6 +144,11 @@ static void generations_of_small_chunks_read_back(void)
 static void generations_of_large_chunks_read_back(void)
 {
     generations_read_back(CHUNK_SHIFT_MAX, CODEC_ZSTD);
+}
+
+static void generations_over_a_gzip_base_read_back(void)
+{
+    generations_read_back(CHUNK_SHIFT_MAX, CODEC_GZIP);
 }
 
 static void generations_over_a_raw_base_read_back(void)
@@ -244,11 +252,11 @@ static void progress_ends_at_its_total(void)
     CHECK_OK(overlay_zero(o, &base, MIB, 2 * MIB, &e));
     CHECK_OK(overlay_seal(o, &e));
     struct progress p = {record, &log};
-    CHECK_OK(commit_overlay(store, o, v, CODEC_ZSTD, 1, &p, &b, &result, &e));
+    CHECK_OK(commit_overlay(store, o, v, zstd_1, &p, &b, &result, &e));
     CHECK(log.done == 2 * OVERLAY_BLOCK && log.total == log.done);
     build_free(b);
     p.report = refuse;
-    CHECK_FAILS(commit_overlay(store, o, v, CODEC_ZSTD, 1, &p, &b, &result, &e), ERR_FAILED);
+    CHECK_FAILS(commit_overlay(store, o, v, zstd_1, &p, &b, &result, &e), ERR_FAILED);
     CHECK_STR(e.msg, "interrupted");
     CHECK(files_in_tmp() == 0);
     overlay_close(o);
@@ -266,13 +274,13 @@ static void a_wrong_pair_is_refused(void)
     struct overlay *o = new_overlay(v);
     const struct reader base = view_reader(v);
     CHECK_OK(overlay_pwrite(o, &base, "x", 1, 5, &e));
-    CHECK_FAILS(commit_overlay(store, o, v, CODEC_ZSTD, 1, NULL, &b, &result, &e), ERR_STATE); /* unsealed */
+    CHECK_FAILS(commit_overlay(store, o, v, zstd_1, NULL, &b, &result, &e), ERR_STATE); /* unsealed */
     struct view *next = commit(o, v, &result);
-    CHECK_FAILS(commit_overlay(store, o, next, CODEC_ZSTD, 1, NULL, &b, &result, &e), ERR_STATE);
+    CHECK_FAILS(commit_overlay(store, o, next, zstd_1, NULL, &b, &result, &e), ERR_STATE);
     view_close(next);
     view_close(v);
     v = first_version(&d, d.size, CHUNK_SHIFT_DEFAULT, CODEC_ZSTD);
-    CHECK_FAILS(commit_overlay(store, o, v, CODEC_ZSTD, 1, NULL, &b, &result, &e), ERR_STATE);
+    CHECK_FAILS(commit_overlay(store, o, v, zstd_1, NULL, &b, &result, &e), ERR_STATE);
     CHECK(files_in_tmp() == 0);
     view_close(v);
     overlay_close(o);
@@ -302,7 +310,7 @@ static void a_damaged_base_stops_the_commit(void)
     const struct reader base = view_reader(v);
     CHECK_OK(overlay_pwrite(o, &base, d.data, OVERLAY_BLOCK, 3 * CHUNK_SIZE_MAX, &e));
     CHECK_OK(overlay_seal(o, &e));
-    CHECK_FAILS(commit_overlay(store, o, v, CODEC_ZSTD, 1, NULL, &b, &result, &e), ERR_CORRUPT);
+    CHECK_FAILS(commit_overlay(store, o, v, zstd_1, NULL, &b, &result, &e), ERR_CORRUPT);
     CHECK(e.sys == EIO && files_in_tmp() == 0);
     overlay_close(o);
     view_close(v);
@@ -316,6 +324,7 @@ int main(void)
     CHECK_OK(store_open(images, 4 * MIB, &store, &e));
     UNIT(generations_of_small_chunks_read_back);
     UNIT(generations_of_large_chunks_read_back);
+    UNIT(generations_over_a_gzip_base_read_back);
     UNIT(generations_over_a_raw_base_read_back);
     UNIT(what_is_written_but_the_same_is_not_stored);
     UNIT(a_huge_disk_costs_what_was_changed);

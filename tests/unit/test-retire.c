@@ -31,11 +31,8 @@ static void make_version(uint64_t version)
     CHECK_OK(full_pwrite(fd, disks[version].data, disks[version].size, 0, &e));
     if (version > 1)
         CHECK_OK(view_open(store, &image, version - 1, &parent, &e));
-    struct build_options o = {.image = image,
-                              .parent = parent,
-                              .chunk_shift = CHUNK_SHIFT_DEFAULT,
-                              .codec = CODEC_ZSTD,
-                              .level = 1};
+    struct build_options o = {
+        .image = image, .parent = parent, .chunk_shift = CHUNK_SHIFT_DEFAULT, .compression = {CODEC_ZSTD, 1}};
     CHECK_OK(import_raw(store, fd, "disk.raw", &o, &b, &result, &e));
     CHECK_OK(build_publish(b, version, &e));
     layers[version] = result.layer;
