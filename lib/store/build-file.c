@@ -3,6 +3,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/fsutil.h"
+#include "lib/store/layer.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -125,6 +126,48 @@ int build_publish(struct build *b, uint64_t version, struct err *e)
     /* Readers take it shared. Not before the rename: store_clean_tmp would take the file for a dead build's.
      */
     flock(b->fd, LOCK_UN);
+    return 0;
+}
+
+/* The file gets a second name in retired/; one that is left there of an attempt before is this very file. */
+static int keep_in_retired(const struct build *b, const char *path, const struct uuid *old, struct err *e)
+{
+    char text[UUID_TEXT_SIZE];
+    cleanup(free) char *retired = path_format("%s/retired", b->image_dir);
+    cleanup(free) char *name = path_format("%s/%s.img", retired, uuid_to_text(old, text));
+    if (make_dirs(retired, 0700, e) < 0)
+        return -1;
+    if (linkat(AT_FDCWD, path, AT_FDCWD, name, 0) < 0 && errno != EEXIST)
+        return err_sys(e, errno, "%s", name);
+    return fsync_dir(retired, e);
+}
+
+static int check_is_layer(const char *path, const struct uuid *layer, struct err *e)
+{
+    struct footer f;
+    struct hash h;
+    cleanup(close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return err_sys(e, errno, "%s", path);
+    if (layer_read_footer(fd, &f, &h, e) < 0)
+        return err_wrap(e, "%s", path);
+    return uuid_equal(&f.layer, layer) ? 0 : err_set(e, ERR_STATE, "the version was rewritten meanwhile");
+}
+
+int build_replace(struct build *b, const struct uuid *old, struct err *e)
+{
+    if (b->published || b->unsound)
+        return err_set(e, ERR_FAILED, "%s: cannot be published", b->tmp_path);
+    cleanup(free) char *path = path_format("%s/%" PRIu64 ".img", b->image_dir, b->footer.version);
+    if (check_is_layer(path, old, e) < 0 || write_footer(b, b->footer.version, e) < 0 ||
+        keep_in_retired(b, path, old, e) < 0)
+        return -1;
+    if (rename(b->tmp_path, path) < 0)
+        return err_sys(e, errno, "%s", path);
+    b->published = true;
+    if (sync_folders(b, e) < 0)
+        return -1;
+    flock(b->fd, LOCK_UN); /* as in build_publish */
     return 0;
 }
 

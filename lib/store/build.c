@@ -62,6 +62,7 @@ struct worker {
     uint64_t fresh[2];     /* chunks with a new frame; their offset counts from the place of `frames` */
     struct leaf_entry entries[LEAF_CHUNKS]; /* as they will be */
     struct leaf_entry older[LEAF_CHUNKS];   /* the parent's */
+    struct leaf_entry ready[LEAF_CHUNKS];   /* for w.frames */
     uint8_t older_leaf[LEAF_SIZE];
     unsigned new_chunks, kept_chunks;
 };
@@ -113,30 +114,51 @@ static int read_older(struct worker *k, struct err *e)
     return 0;
 }
 
+/* Codec and stored length of entry i are known, and its frame stands at the end of the others. */
+static void add_frame(struct worker *k, unsigned i)
+{
+    struct leaf_entry *n = &k->entries[i];
+    n->layer = k->g->index.own_layer;
+    n->offset = k->frames_length;
+    k->frames_length += n->stored;
+    if (k->g->o->compression.codec == CODEC_RAW) {
+        size_t padded = round_up(k->frames_length, ALIGNMENT);
+        memset(k->frames + k->frames_length, 0, padded - k->frames_length);
+        k->frames_length = padded;
+    }
+}
+
+static void count_new(struct worker *k, unsigned i)
+{
+    k->stored_bytes += k->entries[i].stored;
+    k->new_chunks++;
+    set_bit(k->fresh, i);
+}
+
 static int store_chunk(struct worker *k, unsigned i, size_t len, uint64_t offset, struct err *e)
 {
     const uint8_t *chunk = k->w.data + i * k->g->chunk_size;
     struct leaf_entry *n = &k->entries[i];
-    n->layer = k->g->index.own_layer;
     if (k->g->own_places) {
+        n->layer = k->g->index.own_layer;
         n->codec = CODEC_RAW;
         n->stored = (uint32_t)len;
         n->offset = offset;
     } else {
-        n->offset = k->frames_length;
         if (encoder_run(k->encoder, chunk, len, k->frames + k->frames_length, &n->stored, &n->codec, e) < 0)
             return -1;
-        k->frames_length += n->stored;
-        if (k->g->o->compression.codec == CODEC_RAW) {
-            size_t padded = round_up(k->frames_length, ALIGNMENT);
-            memset(k->frames + k->frames_length, 0, padded - k->frames_length);
-            k->frames_length = padded;
-        }
+        add_frame(k, i);
     }
-    k->stored_bytes += n->stored;
-    k->new_chunks++;
-    set_bit(k->fresh, i);
+    count_new(k, i);
     return 0;
+}
+
+static void store_ready_frame(struct worker *k, unsigned i)
+{
+    k->entries[i] = k->w.frames[i];
+    memcpy(k->frames + k->frames_length, k->w.data + i * k->g->chunk_size, k->entries[i].stored);
+    add_frame(k, i);
+    count_new(k, i);
 }
 
 /* Chunk i, of which the source has given new data. */
@@ -172,6 +194,8 @@ static int take_chunks(struct worker *k, struct err *e)
             k->entries[i] = (struct leaf_entry){.codec = CODEC_ZERO};
         else if (!bit(k->w.dirty, i))
             k->entries[i] = k->older[i];
+        else if (bit(k->w.ready, i))
+            store_ready_frame(k, i);
         else if (take_chunk(k, i, len, offset, e) < 0)
             return -1;
     }
@@ -322,7 +346,7 @@ static int claim_locked(struct worker *k, struct err *e)
     struct engine *g = k->g;
     if (g->ended || atomic_load(&g->failed))
         return 0;
-    k->w = (struct leaf_work){.data = k->w.data};
+    k->w = (struct leaf_work){.data = k->w.data, .frames = k->ready};
     int r = g->source->claim(g->source->ctx, &k->w, e);
     g->ended = r <= 0;
     if (r < 0 || check_size(*g->o->size, e) < 0)
@@ -449,6 +473,12 @@ static void fill_footer(struct engine *g)
         f->parent_layer = view_footer(g->o->parent)->layer;
     }
     f->overlay = g->o->overlay;
+    if (g->o->instead_of) {
+        f->version = g->o->instead_of->version;
+        f->parent_version = g->o->instead_of->parent_version;
+        f->parent_layer = g->o->instead_of->parent_layer;
+        f->overlay = g->o->instead_of->overlay;
+    }
     f->virtual_size = g->size;
     f->chunk_shift = g->o->chunk_shift;
     f->codec = g->o->compression.codec;

@@ -20,11 +20,15 @@ struct leaf_work {
     uint64_t dirty[2]; /* chunks that come from the source; the others are the parent's (or zero) */
     uint64_t zero[2]; /* those of the dirty ones that are known to be all zero: their data is not looked at */
     uint8_t *data; /* LEAF_CHUNKS chunks; the dirty ones are filled (a short last one: the rest is ignored) */
-    uint64_t bytes; /* by how much it brings the progress on */
+    /* Those of the dirty ones whose place in `data` begins with their frame instead, and what that is: codec, stored and
+     * hash of frames[i]. It is taken as it is: the source has verified it. */
+    uint64_t ready[2];
+    struct leaf_entry *frames; /* LEAF_CHUNKS */
+    uint64_t bytes;            /* by how much it brings the progress on */
 };
 
 /* `claim` is called under the engine's lock, one at a time: it picks the next leaf in ascending order, sets
- * all but `leaf_work.data` (which are zero before) and returns 1, or 0 at the end, or -1; a stream reads its
+ * what it knows (all but the two buffers is zero before) and returns 1, or 0 at the end, or -1; a stream reads its
  * data into w->data there. `load` (may be NULL) then reads in parallel; a chunk it sets no byte of keeps what
  * claim put there. A source whose disk is not of the parent's size makes all chunks dirty in each leaf it
  * gives, and gives the leaf in which the smaller of both ends. */
@@ -37,8 +41,10 @@ struct build_source {
 
 struct build_options {
     struct uuid image;
-    struct view *parent;  /* NULL: a first version */
-    struct uuid overlay;  /* where the data came from, or zero */
+    struct view *parent; /* NULL: a first version */
+    struct uuid overlay; /* where the data came from, or zero */
+    /* The version that the layer takes the place of (build_replace), without a parent: it keeps that one's descent. */
+    const struct footer *instead_of;
     unsigned chunk_shift; /* the parent's, where there is one (another is refused) */
     struct compression compression;
     unsigned threads; /* 0: one a core */
@@ -63,6 +69,10 @@ int build_layer(struct store *s, const struct build_options *o, const struct bui
  * fdatasync, rename to <version>.img (never over another), fsync of the folders. On failure the file is in
  * tmp/ as before. */
 int build_publish(struct build *b, uint64_t version, struct err *e) must_check;
+/* The same over the file of the version that o->instead_of is: what was there is retired/<its layer>.img then, for those
+ * who name that layer. ERR_STATE when it is another layer by now. After a crash, or a failure, the version is the one or
+ * the other; where the name in retired/ is of a layer that is also the version's, nothing has happened. */
+int build_replace(struct build *b, const struct uuid *old, struct err *e) must_check;
 /* Frees; removes the file unless it was published. NULL is fine. */
 void build_free(struct build *b);
 

@@ -173,8 +173,8 @@ int layer_open_version(struct layers *r, const char *image_dir, uint64_t version
     return open_and_register(r, path, ret, e);
 }
 
-static int open_retired(struct layers *r, const char *image_dir, const struct uuid *uuid, struct layer **ret,
-                        struct err *e)
+int layer_open_retired(struct layers *r, const char *image_dir, const struct uuid *uuid, struct layer **ret,
+                       struct err *e)
 {
     char text[UUID_TEXT_SIZE];
     cleanup(free) char *path = path_format("%s/retired/%s.img", image_dir, uuid_to_text(uuid, text));
@@ -202,7 +202,7 @@ static int find_listed(struct layers *r, const char *image_dir, const struct tab
         }
         first.code = ERR_NOT_FOUND;
     }
-    if (open_retired(r, image_dir, &want->layer, ret, e) == 0)
+    if (layer_open_retired(r, image_dir, &want->layer, ret, e) == 0)
         return 0;
     if (first.code != ERR_NOT_FOUND && e->code == ERR_NOT_FOUND)
         *e = first;

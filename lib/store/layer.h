@@ -28,6 +28,9 @@ int layer_open_version(struct layers *r, const char *image_dir, uint64_t version
 /* The very layer that a table names, in the file of its version or in retired/. Not there: ERR_CORRUPT. */
 int layer_open_listed(struct layers *r, const char *image_dir, const struct table_entry *want,
                       struct layer **ret, struct err *e) must_check;
+/* <image_dir>/retired/<uuid>.img. ERR_NOT_FOUND. */
+int layer_open_retired(struct layers *r, const char *image_dir, const struct uuid *uuid, struct layer **ret,
+                       struct err *e) must_check;
 /* NULL is fine. */
 void layer_close(struct layer *l);
 

@@ -96,19 +96,30 @@ static int is_named(const char *dir, const char *retired, const char *own, const
 
 /* ---- one layer ---------------------------------------------------------------------------------------------------- */
 
-/* A file of that name is the same layer: a flattened version leaves it there. */
-static int move_to_retired(const char *path, const char *dir, const char *retired, const struct uuid *layer,
-                           struct err *e)
+/* A file of that name is the same layer, which a flattening that was cut off has left there; if it is even the same file,
+ * rename does nothing, and says that it did. */
+int store_move_to_retired(const char *path, const char *dir, const struct uuid *layer, struct err *e)
 {
     char text[UUID_TEXT_SIZE];
+    cleanup(free) char *retired = path_format("%s/retired", dir);
     cleanup(free) char *to = path_format("%s/%s.img", retired, uuid_to_text(layer, text));
     if (make_dirs(retired, 0700, e) < 0)
         return -1;
     if (rename(path, to) < 0)
         return err_sys(e, errno, "%s", to);
+    if (unlink(path) < 0 && errno != ENOENT)
+        return err_sys(e, errno, "%s", path);
     if (fsync_dir(retired, e) < 0)
         return -1;
     return fsync_dir(dir, e);
+}
+
+static struct uuid layer_of(int fd, const struct uuid *known)
+{
+    struct footer f;
+    struct hash h;
+    struct err unreadable;
+    return layer_read_footer(fd, &f, &h, &unreadable) < 0 ? *known : f.layer;
 }
 
 int store_retire_layer(struct store *s, const struct uuid *image, uint64_t version, const struct uuid *layer,
@@ -121,14 +132,78 @@ int store_retire_layer(struct store *s, const struct uuid *image, uint64_t versi
     cleanup(close) int fd = open_layer_file(AT_FDCWD, path);
     if (fd < 0)
         return errno == ENOENT ? 0 : err_sys(e, errno, "%s", path);
+    const struct uuid own = layer_of(fd, layer);
     bool wanted = is_open(fd);
-    if (!wanted && is_named(dir, retired, name, layer, &wanted, e) < 0)
+    if (!wanted && is_named(dir, retired, name, &own, &wanted, e) < 0)
         return -1;
     if (wanted)
-        return move_to_retired(path, dir, retired, layer, e);
+        return store_move_to_retired(path, dir, &own, e);
     if (unlink(path) < 0)
         return err_sys(e, errno, "%s", path);
     return fsync_dir(dir, e);
+}
+
+int store_drop_retired(struct store *s, const struct uuid *image, const struct uuid *layer, struct err *e)
+{
+    char text[UUID_TEXT_SIZE];
+    cleanup(free) char *dir = store_image_dir(s, image);
+    cleanup(free) char *retired = path_format("%s/retired", dir);
+    cleanup(free) char *name = path_format("%s.img", uuid_to_text(layer, text));
+    cleanup(free) char *path = path_format("%s/%s", retired, name);
+    cleanup(close) int fd = open_layer_file(AT_FDCWD, path);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_sys(e, errno, "%s", path);
+    bool wanted = is_open(fd);
+    if (!wanted && is_named(dir, retired, name, layer, &wanted, e) < 0)
+        return -1;
+    if (!wanted && unlink(path) < 0)
+        return err_sys(e, errno, "%s", path);
+    return wanted ? 0 : fsync_dir(retired, e);
+}
+
+/* ---- what is there ------------------------------------------------------------------------------------------------ */
+
+bool store_parse_layer_name(const char *name, struct uuid *ret)
+{
+    struct err ignored;
+    char text[UUID_TEXT_SIZE] = "";
+    if (strlen(name) != sizeof text - 1 + 4 || strcmp(name + sizeof text - 1, ".img") != 0)
+        return false;
+    memcpy(text, name, sizeof text - 1);
+    return uuid_from_text(text, ret, &ignored) == 0;
+}
+
+struct retired_walk {
+    struct store *store;
+    int (*each)(void *ctx, const struct uuid *image, const struct uuid *layer, struct err *e);
+    void *ctx;
+    struct uuid image;
+};
+
+static int visit_retired(void *ctx, const char *name, struct err *e)
+{
+    const struct retired_walk *w = ctx;
+    struct uuid layer;
+    return store_parse_layer_name(name, &layer) ? w->each(w->ctx, &w->image, &layer, e) : 0;
+}
+
+static int visit_image(void *ctx, const char *name, struct err *e)
+{
+    struct retired_walk *w = ctx;
+    struct err ignored;
+    if (uuid_from_text(name, &w->image, &ignored) < 0)
+        return 0;
+    cleanup(free) char *retired = path_format("%s/%s/retired", w->store->images_dir, name);
+    return each_entry(retired, visit_retired, w, e);
+}
+
+int store_each_retired(struct store *s,
+                       int (*each)(void *ctx, const struct uuid *image, const struct uuid *layer,
+                                   struct err *e),
+                       void *ctx, struct err *e)
+{
+    struct retired_walk w = {.store = s, .each = each, .ctx = ctx};
+    return each_entry(s->images_dir, visit_image, &w, e);
 }
 
 /* ---- a whole image ------------------------------------------------------------------------------------------------ */

@@ -31,7 +31,8 @@ struct cache_counters {
 void store_counters(struct store *s, struct cache_counters *ret);
 
 /* Opens <image>/<version>.img: footer, root and table are read and verified here, older layers and leaves
- * when needed; each open layer is held with a shared flock. A version that is open already is shared. Missing
+ * when needed; each open layer is held with a shared flock. What is open already is shared, unless the version
+ * was flattened since. Missing
  * file: ERR_NOT_FOUND; damaged: ERR_CORRUPT. *ret is closed with view_close. */
 int view_open(struct store *s, const struct uuid *image, uint64_t version, struct view **ret,
               struct err *e) must_check;

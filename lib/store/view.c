@@ -101,22 +101,21 @@ static int load_root(struct view *v, struct err *e)
     return 0;
 }
 
-static int view_load(struct store *s, const struct uuid *image, uint64_t version, struct view **ret,
+/* Takes `own`, also on failure. */
+static int view_load(struct store *s, const char *image_dir, struct layer *own, struct view **ret,
                      struct err *e)
 {
     cleanup(view) struct view *v = calloc(1, sizeof *v);
-    if (!v)
+    if (!v) {
+        layer_close(own);
         return err_sys(e, ENOMEM, "version");
+    }
+    v->own = own;
     v->store = s;
     v->refs = 1;
-    v->image_dir = store_image_dir(s, image);
-    if (layer_open_version(s->layers, v->image_dir, version, &v->own, e) < 0)
-        return -1;
-    const struct footer *f = &v->own->footer;
-    if (f->version != version || !uuid_equal(&f->image, image))
-        return err_set_sys(e, ERR_CORRUPT, EIO, "the footer belongs to another version or image");
-    v->size = f->virtual_size;
-    v->chunk_shift = f->chunk_shift;
+    v->image_dir = path_format("%s", image_dir);
+    v->size = own->footer.virtual_size;
+    v->chunk_shift = own->footer.chunk_shift;
     if (load_table(v, e) < 0 || load_root(v, e) < 0)
         return -1;
     *ret = steal(&v);
@@ -124,10 +123,10 @@ static int view_load(struct store *s, const struct uuid *image, uint64_t version
 }
 
 /* The store's lock is held. A reference is taken. */
-static struct view *find_view(struct store *s, const struct uuid *image, uint64_t version)
+static struct view *find_view(struct store *s, const struct layer *own)
 {
     for (struct view *v = s->views; v; v = v->next)
-        if (v->own->footer.version == version && uuid_equal(&v->own->footer.image, image)) {
+        if (v->own == own) {
             v->refs++;
             return v;
         }
@@ -135,10 +134,10 @@ static struct view *find_view(struct store *s, const struct uuid *image, uint64_
 }
 
 /* Puts v among the open views, unless another thread was faster: then that one is used. */
-static struct view *view_register(struct store *s, const struct uuid *image, uint64_t version, struct view *v)
+static struct view *view_register(struct store *s, struct view *v)
 {
     pthread_mutex_lock(&s->lock);
-    struct view *known = find_view(s, image, version);
+    struct view *known = find_view(s, v->own);
     if (!known) {
         v->next = s->views;
         s->views = v;
@@ -150,19 +149,51 @@ static struct view *view_register(struct store *s, const struct uuid *image, uin
     return known;
 }
 
+/* Takes `own`, also on failure. */
+static int view_of_layer(struct store *s, const char *image_dir, struct layer *own, struct view **ret,
+                         struct err *e)
+{
+    pthread_mutex_lock(&s->lock);
+    struct view *v = find_view(s, own);
+    pthread_mutex_unlock(&s->lock);
+    if (v)
+        layer_close(own);
+    else if (view_load(s, image_dir, own, &v, e) < 0)
+        return -1;
+    else
+        v = view_register(s, v);
+    *ret = v;
+    return 0;
+}
+
+static int open_version(struct store *s, const struct uuid *image, uint64_t version, struct view **ret,
+                        struct err *e)
+{
+    struct layer *own;
+    cleanup(free) char *dir = store_image_dir(s, image);
+    if (layer_open_version(s->layers, dir, version, &own, e) < 0)
+        return -1;
+    if (own->footer.version != version || !uuid_equal(&own->footer.image, image)) {
+        layer_close(own);
+        return err_set_sys(e, ERR_CORRUPT, EIO, "the footer belongs to another version or image");
+    }
+    return view_of_layer(s, dir, own, ret, e);
+}
+
 int view_open(struct store *s, const struct uuid *image, uint64_t version, struct view **ret, struct err *e)
 {
     char text[UUID_TEXT_SIZE];
-    pthread_mutex_lock(&s->lock);
-    struct view *v = find_view(s, image, version);
-    pthread_mutex_unlock(&s->lock);
-    if (!v) {
-        if (view_load(s, image, version, &v, e) < 0)
-            return err_wrap(e, "image %s, version %" PRIu64, uuid_to_text(image, text), version);
-        v = view_register(s, image, version, v);
-    }
-    *ret = v;
+    if (open_version(s, image, version, ret, e) < 0)
+        return err_wrap(e, "image %s, version %" PRIu64, uuid_to_text(image, text), version);
     return 0;
+}
+
+int view_open_retired(struct store *s, const struct uuid *image, const struct uuid *layer, struct view **ret,
+                      struct err *e)
+{
+    struct layer *own;
+    cleanup(free) char *dir = store_image_dir(s, image);
+    return layer_open_retired(s->layers, dir, layer, &own, e) < 0 ? -1 : view_of_layer(s, dir, own, ret, e);
 }
 
 struct view *view_ref(struct view *v)
