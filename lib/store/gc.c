@@ -8,9 +8,11 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/fsutil.h"
+#include "lib/base/log.h"
 #include "lib/base/parse.h"
 #include "lib/store/internal.h"
 #include "lib/store/overlay.h"
+#include "lib/store/punch.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -71,6 +73,7 @@ struct candidate {
     uint64_t version; /* of a stray one; 0: it lies in retired/ */
     char *path;
     bool needed;
+    bool read; /* as a version: somebody has it open, or an overlay is based on it */
 };
 
 struct image_gc {
@@ -82,7 +85,7 @@ struct image_gc {
     char *dir;
     struct candidate *candidates;
     size_t count;
-    char **roots; /* paths of files with a version */
+    uint64_t *roots; /* versions whose files are here, and such as are to be finished */
     size_t nroots;
     struct gc_version *versions; /* of the catalog */
     size_t nversions, present;   /* present: those whose file is here */
@@ -93,8 +96,6 @@ static inline void cleanup_image_gc(struct image_gc *g)
 {
     for (size_t i = 0; i < g->count; i++)
         free(g->candidates[i].path);
-    for (size_t i = 0; i < g->nroots; i++)
-        free(g->roots[i]);
     free(g->versions);
     free(g->candidates);
     free(g->roots);
@@ -139,13 +140,13 @@ static int add_candidate(struct image_gc *g, const struct candidate *c, struct e
     return 0;
 }
 
-static int add_root(struct image_gc *g, const char *path, struct err *e)
+static int add_root(struct image_gc *g, uint64_t version, struct err *e)
 {
-    char **longer = reallocarray(g->roots, g->nroots + 1, sizeof *longer);
+    uint64_t *longer = reallocarray(g->roots, g->nroots + 1, sizeof *longer);
     if (!longer)
         return err_sys(e, ENOMEM, "%s", g->dir);
     g->roots = longer;
-    longer[g->nroots++] = path_format("%s", path);
+    longer[g->nroots++] = version;
     return 0;
 }
 
@@ -186,7 +187,7 @@ static int see_version_file(void *ctx, const char *name, struct err *e)
     bool readable = read_footer_of(path, &f) == 0;
     g->present += known && readable && uuid_equal(&f.layer, &known->layer);
     if (known || !readable || is_to_be_finished(g, &f))
-        return add_root(g, path, e);
+        return add_root(g, version, e);
     return add_candidate(g, &(struct candidate){.layer = f.layer, .version = version, .path = path}, e);
 }
 
@@ -194,12 +195,7 @@ static int see_retired(void *ctx, const char *name, struct err *e)
 {
     struct image_gc *g = ctx;
     struct candidate c = {0};
-    struct err ignored;
-    char text[UUID_TEXT_SIZE] = "";
-    if (strlen(name) != sizeof text - 1 + 4 || strcmp(name + sizeof text - 1, ".img") != 0)
-        return 0;
-    memcpy(text, name, sizeof text - 1);
-    if (uuid_from_text(text, &c.layer, &ignored) < 0)
+    if (!store_parse_layer_name(name, &c.layer))
         return 0;
     cleanup(free) char *path = path_format("%s/retired/%s", g->dir, name);
     c.path = path;
@@ -246,14 +242,16 @@ static bool is_a_base(const struct image_gc *g, const struct uuid *layer)
 static int mark(struct image_gc *g, struct err *e)
 {
     g->unsure = g->present < g->nversions;
-    for (size_t i = 0; i < g->nroots; i++)
-        if (keep_named(g, g->roots[i], e) < 0)
+    for (size_t i = 0; i < g->nroots; i++) {
+        cleanup(free) char *path = path_format("%s/%" PRIu64 ".img", g->dir, g->roots[i]);
+        if (keep_named(g, path, e) < 0)
             return -1;
+    }
     for (size_t i = 0; i < g->count; i++) {
         struct candidate *c = &g->candidates[i];
         if (!is_in_use(c->path) && !is_a_base(g, &c->layer))
             continue;
-        c->needed = true;
+        c->needed = c->read = true;
         if (keep_named(g, c->path, e) < 0)
             return -1;
     }
@@ -279,20 +277,11 @@ static int remove_candidate(struct image_gc *g, const struct candidate *c, struc
 
 static int move_stray(struct image_gc *g, const struct candidate *c, struct err *e)
 {
-    char text[UUID_TEXT_SIZE];
-    cleanup(free) char *to = path_format("%s/retired/%s.img", g->dir, uuid_to_text(&c->layer, text));
-    cleanup(free) char *retired = path_format("%s/retired", g->dir);
     const struct rubbish r = {.code = "stray-layer",
                               .object = c->path,
                               .text = "the catalog has no such version, but others need its layer"};
     int answer = g->sink->found(g->sink->ctx, &r, e);
-    if (answer <= 0)
-        return answer;
-    if (make_dirs(retired, 0700, e) < 0)
-        return -1;
-    if (rename(c->path, to) < 0)
-        return err_sys(e, errno, "%s", to);
-    return fsync_dir(retired, e);
+    return answer > 0 ? store_move_to_retired(c->path, g->dir, &c->layer, e) : answer;
 }
 
 static int sweep(struct image_gc *g, struct err *e)
@@ -305,6 +294,64 @@ static int sweep(struct image_gc *g, struct err *e)
     }
     return g->count > 0 ? fsync_dir(g->dir, e) : 0;
 }
+
+/* ---- what is needed in part ---------------------------------------------------------------------------------------- */
+
+DEFINE_CLEANUP(view, struct view, view_close);
+DEFINE_CLEANUP(punch, struct punch, punch_free);
+
+static int keep_parts(struct image_gc *g, struct punch *p, struct err *e)
+{
+    for (size_t i = 0; i < g->nroots; i++) {
+        cleanup(view) struct view *v = NULL;
+        if (view_open(g->store, g->image, g->roots[i], &v, e) < 0 || punch_keep(p, v, e) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < g->count; i++) {
+        const struct candidate *c = &g->candidates[i];
+        cleanup(view) struct view *v = NULL;
+        if (c->read && ((c->version ? view_open(g->store, g->image, c->version, &v, e)
+                                    : view_open_retired(g->store, g->image, &c->layer, &v, e)) < 0 ||
+                        punch_keep(p, v, e) < 0))
+            return -1;
+    }
+    return 0;
+}
+
+static int add_parts(struct image_gc *g, struct punch *p, bool *ret_any, struct err *e)
+{
+    *ret_any = false;
+    for (size_t i = 0; i < g->count; i++) {
+        const struct candidate *c = &g->candidates[i];
+        if (c->version || !c->needed || c->read)
+            continue;
+        if (punch_add(p, c->path, e) < 0)
+            return -1;
+        *ret_any = true;
+    }
+    return 0;
+}
+
+/* Where an index cannot be read, all stays. */
+static int sweep_parts(struct image_gc *g, struct err *e)
+{
+    cleanup(punch) struct punch *p = NULL;
+    struct err why;
+    bool any;
+    if (g->unsure)
+        return 0;
+    if (punch_new(&p, e) < 0 || add_parts(g, p, &any, e) < 0)
+        return -1;
+    if (!any)
+        return 0;
+    if (keep_parts(g, p, &why) < 0) {
+        log_info("%s: %s", g->dir, why.msg);
+        return 0;
+    }
+    return punch_run(p, g->sink, e);
+}
+
+/* ---- one image, all of it ------------------------------------------------------------------------------------------ */
 
 static int sweep_tmp(void *ctx, const char *name, struct err *e)
 {
@@ -333,7 +380,7 @@ static int gc_layers(struct image_gc *g, struct err *e)
         each_entry(tmp, sweep_tmp, g, e) < 0 || each_entry(g->dir, see_version_file, g, e) < 0 ||
         each_entry(retired, see_retired, g, e) < 0 || mark(g, e) < 0)
         return -1;
-    return sweep(g, e);
+    return sweep(g, e) < 0 ? -1 : sweep_parts(g, e);
 }
 
 /* ---- a folder without an image ------------------------------------------------------------------------------------- */
