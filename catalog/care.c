@@ -2,6 +2,8 @@
 /* What those need who hold the catalog against the files: verify, gc, fsck. */
 #include "catalog/internal.h"
 
+#include "lib/base/parse.h"
+
 #include <inttypes.h>
 
 /* ---- versions and their files ----------------------------------------------------------------------------------- */
@@ -80,6 +82,41 @@ int version_set_sha256(struct catalog *c, const char *actor, const struct uuid *
         (db_changes(c) > 0 && version_event(c, actor, "version-sha256", image, version, NULL, e) < 0))
         return -1;
     return tx_commit(&tx, e);
+}
+
+int version_flattened(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                      const struct uuid *layer, uint64_t stored_size, struct err *e)
+{
+    char detail[SIZE_TEXT_SIZE + 20], size[SIZE_TEXT_SIZE];
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERSION_SET_LAYER);
+    put_uuid(s, layer);
+    put_int(s, (int64_t)stored_size);
+    put_uuid(s, image);
+    put_nonzero(s, version);
+    if (stmt_run(s, e) < 0)
+        return -1;
+    if (db_changes(c) == 0)
+        return err_set(e, ERR_NOT_FOUND, "there is no version %" PRIu64, version);
+    snprintf(detail, sizeof detail, "%s stored", format_size(stored_size, size));
+    if (version_event(c, actor, "version-flattened", image, version, detail, e) < 0)
+        return -1;
+    return tx_commit(&tx, e);
+}
+
+int version_of_layer(struct catalog *c, const struct uuid *layer, struct uuid *ret_image,
+                     uint64_t *ret_version, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERSION_OF_LAYER);
+    put_uuid(s, layer);
+    int row = stmt_row(s, e);
+    if (row > 0) {
+        take_uuid(s, ret_image);
+        *ret_version = take_uint(s);
+    }
+    return row;
 }
 
 /* ---- boots and MACs, by what files are named after ---------------------------------------------------------------- */

@@ -269,6 +269,12 @@ struct version_row {
 /* Of all versions of an image, the oldest first; *ret is malloc'ed. */
 int version_rows(struct catalog *c, const struct uuid *image, struct version_row **ret, size_t *ret_count,
                  struct err *e) must_check;
+/* The version is another layer now, with the same disk. The image's lock is held. ERR_NOT_FOUND: no such version. */
+int version_flattened(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                      const struct uuid *layer, uint64_t stored_size, struct err *e) must_check;
+/* The version that is that layer, as its row says: 1, 0 there is none, -1. */
+int version_of_layer(struct catalog *c, const struct uuid *layer, struct uuid *ret_image,
+                     uint64_t *ret_version, struct err *e) must_check;
 /* A version that was marked damaged, and all of whose data was found whole. No change, no event. */
 int version_mark_whole(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
                        struct err *e) must_check;

@@ -231,6 +231,8 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_VERSION_DAMAGE] = "UPDATE version SET state = 'damaged', damage = ? WHERE image = ? AND number = ?",
     [SQL_VERSION_WHOLE] =
         "UPDATE version SET state = 'published', damage = NULL WHERE image = ? AND number = ? AND state = 'damaged'",
+    [SQL_VERSION_SET_LAYER] = "UPDATE version SET layer = ?, stored_size = ? WHERE image = ? AND number = ?",
+    [SQL_VERSION_OF_LAYER] = "SELECT image, number FROM version WHERE layer = ?",
     [SQL_VERSION_SHA256] = "UPDATE version SET sha256 = ?1 WHERE image = ?2 AND number = ?3 AND sha256 IS NOT ?1",
     [SQL_VERSION_ROWS_OF] =
         "SELECT number, parent, layer, virtual_size, stored_size, checksum, kernel, state = 'damaged' FROM version "

@@ -202,10 +202,11 @@ int run_boot_end(struct cli *c, struct err *e); /* end.c */
 int run_boot_commit(struct cli *c, struct err *e);
 int run_boot_discard(struct cli *c, struct err *e);
 int run_boot_resume(struct cli *c, struct err *e);
-int run_image_verify(struct cli *c, struct err *e); /* verify.c */
+int run_image_verify(struct cli *c, struct err *e);  /* verify.c */
+int run_image_flatten(struct cli *c, struct err *e); /* flatten.c */
 extern const struct option image_import_options[], image_verify_options[], image_create_options[],
     image_set_options[], image_remove_options[], image_rollback_options[], image_keep_options[],
-    boot_end_options[];
+    image_flatten_options[], boot_end_options[];
 /* Brings the file of a machine's disk in step with what `n` says of it, before its row: a crash between the two leaves a
  * disk that is larger than its row says. machine.c */
 int machine_disk_in_step(struct cli *c, const struct machine *m, const struct machine_change *n,

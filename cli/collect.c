@@ -3,6 +3,7 @@
 #include "cli/collect.h"
 
 #include "lib/store/gc.h"
+#include "nbd-plugin/flatten.h"
 #include "tftp-glue/rubbish.h"
 
 #include <inttypes.h>
@@ -148,6 +149,13 @@ static int print_collection(struct collection *g, struct err *e)
     return print_text("[", e) < 0 || print_text(strbuf_text(&g->out), e) < 0 ? -1 : print_text("]\n", e);
 }
 
+static int finish_flattening(struct cli *c, struct store *store, struct err *e)
+{
+    struct guard guard = GUARD_INIT(c->catalog);
+    struct publisher p = {.conf = &c->conf, .guard = &guard, .store = store};
+    return flatten_recover(&p, e);
+}
+
 static int run_gc(struct cli *c, struct err *e)
 {
     struct store *store;
@@ -155,7 +163,9 @@ static int run_gc(struct cli *c, struct err *e)
     const struct rubbish_sink sink = {.ctx = &g, .found = found};
     if (store_open(c->conf.server.images_dir, 0, &store, e) < 0)
         return -1;
-    int r = collect_rubbish(c, store, &sink, e);
+    int r = g.dry_run ? 0 : finish_flattening(c, store, e);
+    if (r == 0)
+        r = collect_rubbish(c, store, &sink, e);
     store_close(store);
     if (r == 0)
         r = collect_history(c, &sink, e);

@@ -20,6 +20,7 @@ struct version_check {
     const struct image *image;
     const struct version_row *row;
     const char *why; /* for the mark */
+    struct footer footer;
 };
 
 static int mark_damaged(void *ctx, struct err *e)
@@ -67,13 +68,30 @@ static const char *difference(const struct version_check *v, const struct footer
     const struct version_row *r = v->row;
     if (f->version != r->version || !uuid_equal(&f->image, &v->image->uuid))
         return "its file belongs to another version or image";
-    if (!uuid_equal(&f->layer, &r->layer))
-        return "its file is another layer than the catalog says";
-    if (f->virtual_size != r->virtual_size || f->file_length != r->stored_size)
-        return "its file has other sizes than the catalog says";
+    if (f->virtual_size != r->virtual_size)
+        return "its disk has another size than the catalog says";
     if (memcmp(f->checksum, r->checksum, CHECKSUM_SIZE) != 0)
         return "its file has another checksum than the catalog says";
     return NULL;
+}
+
+static int take_layer(void *ctx, struct err *e)
+{
+    const struct version_check *v = ctx;
+    return version_flattened(v->fsck->c->catalog, v->fsck->c->actor, &v->image->uuid, v->row->version,
+                             &v->footer.layer, v->footer.file_length, e);
+}
+
+/* What a crash between file and row leaves of a flattening; else the row was changed. */
+static int report_layer(struct version_check *v, struct err *e)
+{
+    cleanup(free) char *object = version_object(v);
+    const struct finding x = {.code = "version-layer",
+                              .object = object,
+                              .text = "its file is another layer of the same disk than the catalog says",
+                              .repair = take_layer,
+                              .ctx = v};
+    return fsck_report(v->fsck, &x, e) < 0 ? -1 : 1;
 }
 
 /* 1: the file is there and the one that the row means, so that more can be looked at. */
@@ -92,8 +110,12 @@ static int check_footer(struct version_check *v, struct err *e)
         return err_sys(e, errno, "%s", path);
     if (layer_read_footer(fd, &f, &h, &why) < 0)
         return report_damage(v, "version-footer", why.msg, e);
+    v->footer = f;
     const char *different = difference(v, &f);
-    return different ? report_damage(v, "version-footer", different, e) : 1;
+    if (different)
+        return report_damage(v, "version-footer", different, e);
+    bool same = uuid_equal(&f.layer, &v->row->layer) && f.file_length == v->row->stored_size;
+    return same ? 1 : report_layer(v, e);
 }
 
 /* 1: all layers are there. */

@@ -161,5 +161,7 @@ const struct command image_commands[] = {
      "make another version the latest", image_rollback_options},
     {"image", "keep", run_image_keep, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_CHANGE,
      "remove old versions that nothing needs", image_keep_options},
+    {"image", "flatten", run_image_flatten, "IMAGE[@VERSION]", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_CHANGE,
+     "write a version anew, so that it needs no older one", image_flatten_options},
     COMMANDS_END,
 };

@@ -5,6 +5,7 @@
 #include "lib/base/fsutil.h"
 #include "lib/base/log.h"
 #include "nbd-plugin/counters.h"
+#include "nbd-plugin/flatten.h"
 #include "nbd-plugin/ticker.h"
 
 #include <inttypes.h>
@@ -348,7 +349,7 @@ static int recover(struct server *s, struct err *e)
         adopt_boots(s, BOOT_LEASED, e) < 0 || adopt_boots(s, BOOT_RUNNING, e) < 0)
         return -1;
     struct publisher publisher = server_publisher(s);
-    return publish_recover(&publisher, finish_left_over, s, e);
+    return flatten_recover(&publisher, e) < 0 ? -1 : publish_recover(&publisher, finish_left_over, s, e);
 }
 
 int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e)

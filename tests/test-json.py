@@ -47,6 +47,7 @@ image set debian@latest --comment best
 image export debian {out}
 image verify debian
 image verify debian --sha256
+image flatten debian --level 9
 image versions debian
 setup list
 setup create lab --image debian,update --owner alice

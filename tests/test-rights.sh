@@ -163,6 +163,8 @@ image export   | OWNER/img -                      | user      | admin     | -   
 image export   | OWNER/sys -                      | user      | -         | user      | 0
 image verify   | OWNER/img                        | user      | admin     | -         | 0
 image verify   | OWNER/sys                        | user      | -         | user      | 0
+image flatten  | OWNER/img                        | user      | admin     | -         | 0
+image flatten  | OWNER/sys --level 9              | user      | -         | moderator | 0
 image list     |                                  | -         | user      | -         | 0
 image show     | OWNER/img                        | user      | user      | -         | 0
 image versions | OWNER/img                        | user      | user      | -         | 0

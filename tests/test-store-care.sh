@@ -251,10 +251,12 @@ cp "$images/$other/$(lb --json image versions other | json 'v[0]["Version"]').im
 lost version-footer
 cp "$tmp/good.img" "$file"
 whole
-sql "UPDATE version SET stored_size = stored_size + 1 WHERE number = $second"
+sql "UPDATE version SET virtual_size = virtual_size + 512 WHERE number = $second AND image = '$uuid'"
 lost version-footer
-sql "UPDATE version SET stored_size = stored_size - 1 WHERE number = $second"
+sql "UPDATE version SET virtual_size = virtual_size - 512 WHERE number = $second AND image = '$uuid'"
 whole
+sql "UPDATE version SET stored_size = stored_size + 1 WHERE number = $second AND image = '$uuid'"
+repaired version-layer
 flip "$file" -4200
 lost version-index
 flip "$file" -4200

@@ -275,19 +275,24 @@ static int remove_candidate(struct image_gc *g, const struct candidate *c, struc
     return answer < 0 ? -1 : 0;
 }
 
-static int move_stray(struct image_gc *g, const struct candidate *c, struct err *e)
+static int move_stray(struct image_gc *g, struct candidate *c, struct err *e)
 {
+    char text[UUID_TEXT_SIZE];
     const struct rubbish r = {.code = "stray-layer",
                               .object = c->path,
                               .text = "the catalog has no such version, but others need its layer"};
     int answer = g->sink->found(g->sink->ctx, &r, e);
-    return answer > 0 ? store_move_to_retired(c->path, g->dir, &c->layer, e) : answer;
+    if (answer <= 0 || store_move_to_retired(c->path, g->dir, &c->layer, e) < 0)
+        return answer <= 0 ? answer : -1;
+    free(c->path);
+    c->path = path_format("%s/retired/%s.img", g->dir, uuid_to_text(&c->layer, text));
+    return 0;
 }
 
 static int sweep(struct image_gc *g, struct err *e)
 {
     for (size_t i = 0; i < g->count && !g->unsure; i++) {
-        const struct candidate *c = &g->candidates[i];
+        struct candidate *c = &g->candidates[i];
         int r = !c->needed ? remove_candidate(g, c, e) : c->version ? move_stray(g, c, e) : 0;
         if (r < 0)
             return -1;
@@ -323,7 +328,7 @@ static int add_parts(struct image_gc *g, struct punch *p, bool *ret_any, struct 
     *ret_any = false;
     for (size_t i = 0; i < g->count; i++) {
         const struct candidate *c = &g->candidates[i];
-        if (c->version || !c->needed || c->read)
+        if (!c->needed || c->read)
             continue;
         if (punch_add(p, c->path, e) < 0)
             return -1;
