@@ -231,7 +231,7 @@ int version_mark_damaged(struct catalog *c, const struct uuid *image, uint64_t v
 
 /* What changes; NULL: it stays. A comment of "" is none. */
 struct image_change {
-    const char *name, *owner, *type, *compression, *filesystem, *comment;
+    const char *name, *owner, *type, *compression, *filesystem, *file_type, *comment;
 };
 /* One event with all that changed, none when nothing did. A name that the owner's images or another image of one of its
  * setups has, a machine's image: ERR_STATE. */

@@ -77,6 +77,7 @@ static int write_fields(struct catalog *c, const struct image *i, struct err *e)
     put_text(s, i->type);
     put_text(s, i->compression);
     put_text(s, i->filesystem);
+    put_text(s, i->file_type);
     put_uuid(s, &i->uuid);
     return stmt_run(s, e);
 }
@@ -111,6 +112,7 @@ int image_change(struct catalog *c, const char *actor, const struct uuid *image,
     change_field(&detail, "owner", change->owner, after.owner, sizeof after.owner);
     change_field(&detail, "kind", change->type, after.type, sizeof after.type);
     change_field(&detail, "compression", change->compression, after.compression, sizeof after.compression);
+    change_field(&detail, "file type", change->file_type, after.file_type, sizeof after.file_type);
     change_field(&detail, "filesystem", change->filesystem, after.filesystem, sizeof after.filesystem);
     if (check_change(c, &before, &after, e) < 0 || (detail.len && write_fields(c, &after, e) < 0) ||
         (change->comment && write_comment(c, image, change->comment, &detail, e) < 0))

@@ -260,7 +260,7 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_VERSION_UNPEG] = "UPDATE setup_image SET version = NULL WHERE image = ? AND version = ?",
     [SQL_IMAGE_COMMENT] = "SELECT coalesce(comment, '') FROM image WHERE uuid = ?",
     [SQL_IMAGE_CHANGE] =
-        "UPDATE image SET name = ?, owner = ?, type = ?, compression = ?, filesystem = ? WHERE uuid = ?",
+        "UPDATE image SET name = ?, owner = ?, type = ?, compression = ?, filesystem = ?, file_type = ? WHERE uuid = ?",
     [SQL_IMAGE_COMMENT_SET] = "UPDATE image SET comment = nullif(?, '') WHERE uuid = ?",
     [SQL_IMAGE_NAME_TAKEN] =
         "SELECT s.owner || '/' || s.name FROM setup_image mine JOIN setup_image theirs ON theirs.setup = mine.setup "

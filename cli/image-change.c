@@ -16,6 +16,7 @@ const struct option image_set_options[] = {
     {"kind", "KIND", "boot, system, user or temporal, from the next boot on", false},
     {"compression", "HOW", "of later versions: none, zstd or gzip", false},
     {"filesystem", "TYPE", "what is on it: ext4, fat32 or raw", false},
+    {"type", "TYPE", "what export writes: raw or qcow2", false},
     {"comment", "TEXT", "what it is; of IMAGE@VERSION: what is new in it; \"\": none", false},
     {NULL, NULL, NULL, false},
 };
@@ -108,12 +109,13 @@ int run_image_set(struct cli *c, struct err *e)
         .type = cli_option(c, "kind"),
         .compression = cli_option(c, "compression"),
         .filesystem = cli_option(c, "filesystem"),
+        .file_type = cli_option(c, "type"),
         .comment = cli_option(c, "comment"),
     };
     if (strchr(c->words[0], '@'))
         return set_version(c, change.comment, e);
     if (!change.name && !change.owner && !change.type && !change.compression && !change.filesystem &&
-        !change.comment)
+        !change.file_type && !change.comment)
         return err_set(e, ERR_USAGE, "what shall be set? try: --help");
     return set_image(c, &change, e);
 }

@@ -9,6 +9,8 @@
 #include <string.h>
 
 static const struct option image_export_options[] = {
+    {"format", "FORMAT", "raw, qcow2, raw.zst or raw.gz; default: as what the image came, raw or qcow2",
+     false},
     {"force", NULL, "replace an existing file", false},
     {"progress", "json", "print one JSON line a second to stderr", false},
     {NULL, NULL, NULL, false},
@@ -84,19 +86,36 @@ static int run_image_versions(struct cli *c, struct err *e)
 
 /* ---- export ------------------------------------------------------------------------------------------------------ */
 
-static int export_version(struct cli *c, const struct uuid *image, uint64_t version, const struct target *t,
+static const char *const formats[] = {[EXPORT_RAW] = "raw",
+                                      [EXPORT_QCOW2] = "qcow2",
+                                      [EXPORT_ZSTD] = "raw.zst",
+                                      [EXPORT_GZIP] = "raw.gz",
+                                      NULL};
+
+static enum export_format format_of(const struct cli *c, const struct image *image)
+{
+    const char *name = cli_option(c, "format");
+    int format = EXPORT_RAW;
+    while (strcmp(name ? name : image->file_type, formats[format]) != 0)
+        format++;
+    return (enum export_format)format;
+}
+
+static int export_version(struct cli *c, const struct image *image, uint64_t version, const struct target *t,
                           struct err *e)
 {
     struct store *store;
     struct view *view = NULL;
     if (store_open(c->conf.server.images_dir, 0, &store, e) < 0)
         return -1;
-    int r = view_open(store, image, version, &view, e);
+    int r = view_open(store, &image->uuid, version, &view, e);
     if (r == 0)
         r = target_check_size(t, view_footer(view)->virtual_size, e);
     if (r == 0) {
-        struct progress progress = progress_begin(c, "exporting");
-        r = export_raw(view, t->fd, &progress, e);
+        const struct export_options o = {.format = format_of(c, image),
+                                         .zstd_level = (int)c->conf.store.zstd_level,
+                                         .progress = progress_begin(c, "exporting")};
+        r = export_disk(view, t->fd, &o, e);
         progress_end();
     }
     view_close(view);
@@ -119,13 +138,14 @@ static int run_image_export(struct cli *c, struct err *e)
     struct image image;
     uint64_t version;
     char uuid[UUID_TEXT_SIZE];
-    if (progress_option(c, e) < 0 || check_stream(c, e) < 0 ||
-        target_open(c->words[1], cli_option(c, "force"), &t, e) < 0)
+    const char *format = cli_option(c, "format");
+    if ((format && cli_check_word("--format", format, formats, e) < 0) || progress_option(c, e) < 0 ||
+        check_stream(c, e) < 0 || target_open(c->words[1], cli_option(c, "force"), &t, e) < 0)
         return -1;
     int r = cli_enter_for_now(c, e);
     if (r == 0)
         r = image_version_find(c->catalog, c->words[0], c->user, &image, &version, e);
-    if (r == 0 && (r = export_version(c, &image.uuid, version, &t, e)) < 0)
+    if (r == 0 && (r = export_version(c, &image, version, &t, e)) < 0)
         err_wrap(e, "image %s, version %" PRIu64, image.name, version);
     struct err regaining;
     if (rights_regain(&regaining) < 0 && r == 0) {
@@ -146,7 +166,7 @@ const struct command image_commands[] = {
     {"image", "import", run_image_import, "NAME FILE|-", 2, 2, NEEDS_CONF | READS_FILE, RIGHT_LOOK,
      "make the first or the next version of an image", image_import_options},
     {"image", "export", run_image_export, "IMAGE[@VERSION] FILE|-", 2, 2, NEEDS_CONF | WRITES_FILE,
-     RIGHT_IMAGE_USE, "write a version as a raw disk", image_export_options},
+     RIGHT_IMAGE_USE, "write a version as a file", image_export_options},
     {"image", "list", run_image_list, "", 0, 0, NEEDS_CATALOG, RIGHT_LOOK, "list images", image_list_options},
     {"image", "show", run_image_show, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK, "show an image", NULL},
     {"image", "versions", run_image_versions, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK,

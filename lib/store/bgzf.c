@@ -6,6 +6,17 @@
 #define LENGTH_AT 16u
 static const uint8_t head[LENGTH_AT] = {0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, 'B', 'C', 2, 0};
 
+/* Head and tail around `n` bytes of deflate data that stand there already. */
+static size_t wrap(const uint8_t *in, size_t len, uint8_t *out, size_t n)
+{
+    size_t length = BGZF_HEAD + n + BGZF_TAIL;
+    memcpy(out, head, sizeof head);
+    put_le16(out + LENGTH_AT, (uint16_t)(length - 1));
+    put_le32(out + BGZF_HEAD + n, libdeflate_crc32(0, in, len));
+    put_le32(out + BGZF_HEAD + n + 4, (uint32_t)len);
+    return length;
+}
+
 size_t bgzf_compress(struct libdeflate_compressor *z, const uint8_t *in, size_t len, uint8_t *out,
                      size_t room)
 {
@@ -15,12 +26,18 @@ size_t bgzf_compress(struct libdeflate_compressor *z, const uint8_t *in, size_t 
     size_t n = libdeflate_deflate_compress(z, in, len, out + BGZF_HEAD, room - BGZF_HEAD - BGZF_TAIL);
     if (n == 0)
         return 0;
-    size_t length = BGZF_HEAD + n + BGZF_TAIL;
-    memcpy(out, head, sizeof head);
-    put_le16(out + LENGTH_AT, (uint16_t)(length - 1));
-    put_le32(out + BGZF_HEAD + n, libdeflate_crc32(0, in, len));
-    put_le32(out + BGZF_HEAD + n + 4, (uint32_t)len);
-    return length;
+    return wrap(in, len, out, n);
+}
+
+/* A last block of the stored kind: its length, and that inverted (RFC 1951, 3.2.4). */
+size_t bgzf_store(const uint8_t *in, size_t len, uint8_t *out)
+{
+    uint8_t *block = out + BGZF_HEAD;
+    block[0] = 1;
+    put_le16(block + 1, (uint16_t)len);
+    put_le16(block + 3, (uint16_t)~len);
+    memcpy(block + 5, in, len);
+    return wrap(in, len, out, 5 + len);
 }
 
 static int check_head(const uint8_t *in, size_t len, struct err *e)

@@ -29,6 +29,10 @@
 /* The member of `len` bytes (1 … BGZF_CONTENT_MAX), if it fits `room` bytes (at most BGZF_MEMBER_MAX); else 0. */
 size_t bgzf_compress(struct libdeflate_compressor *z, const uint8_t *in, size_t len, uint8_t *out,
                      size_t room);
+/* The member of `len` bytes (1 … BGZF_STORED_MAX) without compression, BGZF_WRAP bytes longer; returns its length. */
+#define BGZF_WRAP (BGZF_HEAD + 5 + BGZF_TAIL)
+#define BGZF_STORED_MAX (BGZF_MEMBER_MAX - BGZF_WRAP)
+size_t bgzf_store(const uint8_t *in, size_t len, uint8_t *out);
 /* One whole member, `in_len` bytes, of exactly `out_len` bytes of content; else ERR_CORRUPT with sys = EIO. All of it is
  * checked: gzip will accept what this accepts. */
 int bgzf_decompress(struct libdeflate_decompressor *z, const uint8_t *in, size_t in_len, uint8_t *out,

@@ -1,34 +1,101 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* To a regular file, workers each take the next leaf and write where something is, in blocks of 4 KiB, at its
- * own place. A stream is written in order by the caller's thread. */
-#include "lib/store/export.h"
+#include "lib/store/export-impl.h"
 
 #include "lib/base/cleanup.h"
-#include "lib/base/fsutil.h"
+#include "lib/store/ordered.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <sys/stat.h>
 #include <time.h>
 
-#define SESSION 0
-#define WORKERS_MAX 16
-#define BLOCK 4096u /* the granularity of holes */
 #define REPORT_EVERY_NS INT64_C(250000000)
 
-struct export
+/* ---- slots ----------------------------------------------------------------------------------------------------------- */
+
+static void slot_free(void *slot)
 {
-    struct view *view;
-    int fd;
-    uint64_t size, step; /* bytes; a step is what a worker takes at a time */
-    const struct progress *progress;
-    pthread_mutex_t lock; /* of all below; the progress callback is called under it */
-    uint64_t next, done;
-    int64_t reported;
-    int result;
-    struct err err; /* the first one */
-};
+    struct export_slot *s = slot;
+    if (!s)
+        return;
+    scratch_give(s->scratch);
+    encoder_free(s->encoder);
+    free(s->out);
+    free(s);
+}
+
+static inline void cleanup_slot(struct export_slot **s)
+{
+    slot_free(*s);
+}
+
+/* All chunks of a leaf as they are, each with what a format wraps it in; and the last one the room to be tried in. */
+static size_t out_size(const struct export *x)
+{
+    return LEAF_CHUNKS * (x->chunk_size + EXPORT_WRAP_MAX) + encoder_bound(x->chunk_size);
+}
+
+static int slot_new(void *ctx, void **ret, struct err *e)
+{
+    struct export *x = ctx;
+    cleanup(slot) struct export_slot *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_sys(e, ENOMEM, "export");
+    if (scratch_take(view_store(x->view)->scratch, &s->scratch, e) < 0 ||
+        encoder_new(x->how, &s->encoder, e) < 0)
+        return -1;
+    s->out = malloc(out_size(x));
+    if (!s->out)
+        return err_sys(e, ENOMEM, "export");
+    *ret = steal(&s);
+    return 0;
+}
+
+/* ---- the disk, leaf by leaf ------------------------------------------------------------------------------------------ */
+
+uint64_t export_leaf_bytes(const struct export *x, uint64_t leaf)
+{
+    uint64_t whole = LEAF_CHUNKS * x->chunk_size;
+    return min_u64(whole, x->size - leaf * whole);
+}
+
+static int add_chunk(struct export *x, struct export_slot *s, unsigned i, const struct leaf_entry *n,
+                     size_t len, struct err *e)
+{
+    s->piece[i] = (struct piece){.kind = PIECE_ZERO, .length = (uint32_t)len};
+    s->pieces = i + 1;
+    if (n->codec == CODEC_ZERO)
+        return 0;
+    s->is_zero = false;
+    if (view_check_entry(x->view, s->leaf * LEAF_CHUNKS + i, n, s->scratch, e) < 0)
+        return -1;
+    return x->ops->chunk(x, s, i, n, len, e);
+}
+
+static int prepare_leaf(void *ctx, void *slot, uint64_t leaf, struct err *e)
+{
+    struct export *x = ctx;
+    struct export_slot *s = slot;
+    struct root_entry r;
+    struct leaf_entry n;
+    uint8_t raw[LEAF_SIZE];
+    s->leaf = leaf;
+    s->out_length = 0;
+    s->pieces = 0;
+    s->is_zero = true;
+    if (root_entry_decode(view_root(x->view) + leaf * ROOT_ENTRY_SIZE, &r, e) < 0)
+        return -1;
+    if (r.flags & ROOT_ZERO)
+        return 0;
+    if (view_leaf(x->view, leaf, raw, e) < 0)
+        return -1;
+    uint64_t bytes = export_leaf_bytes(x, leaf);
+    for (unsigned i = 0; i < div_up(bytes, x->chunk_size); i++)
+        if (leaf_entry_decode(raw + i * ENTRY_SIZE, x->chunk_shift, &n, e) < 0 ||
+            add_chunk(x, s, i, &n, (size_t)min_u64(x->chunk_size, bytes - i * x->chunk_size), e) < 0)
+            return -1;
+    return 0;
+}
 
 static int64_t now_ns(void)
 {
@@ -37,141 +104,101 @@ static int64_t now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Counts `bytes` as done. The lock is held, or there is but one thread. */
-static int advance(struct export *x, uint64_t bytes, struct err *e)
+static int report(struct export *x, uint64_t bytes, struct err *e)
 {
+    const struct progress *p = &x->o->progress;
     int64_t now = now_ns();
     x->done += bytes;
-    if (!x->progress || !x->progress->report || (now - x->reported < REPORT_EVERY_NS && x->done < x->size))
+    if (!p->report || (now - x->reported < REPORT_EVERY_NS && x->done < x->size))
         return 0;
     x->reported = now;
-    if (!x->progress->report(x->progress->ctx, x->done, x->size))
-        return err_set_sys(e, ERR_FAILED, EINTR, "interrupted");
+    return p->report(p->ctx, x->done, x->size) ? 0 : err_set_sys(e, ERR_FAILED, EINTR, "interrupted");
+}
+
+static int emit_leaf(void *ctx, void *slot, uint64_t leaf, struct err *e)
+{
+    struct export *x = ctx;
+    return x->ops->leaf && x->ops->leaf(x, slot, e) < 0 ? -1 : report(x, export_leaf_bytes(x, leaf), e);
+}
+
+/* ---- frames ------------------------------------------------------------------------------------------------------------ */
+
+int export_add_frame(struct export *x, struct export_slot *s, unsigned i, const struct leaf_entry *n,
+                     size_t len, struct err *e)
+{
+    struct piece *p = &s->piece[i];
+    uint8_t *out = s->out + s->out_length;
+    enum codec codec = n->codec;
+    p->stored = n->stored;
+    if (x->ops->whole_chunks && len < x->chunk_size) {
+        memset(s->scratch->chunk + len, 0, x->chunk_size - len);
+        len = x->chunk_size;
+        codec = CODEC_ZERO; /* what is stored is another */
+    }
+    if (codec == x->how.codec)
+        memcpy(out, s->scratch->frame, n->stored);
+    else if (encoder_run(s->encoder, s->scratch->chunk, len, out, &p->stored, &codec, e) < 0)
+        return -1;
+    p->kind = codec == x->how.codec ? PIECE_FRAME : PIECE_RAW;
+    s->out_length += p->stored;
     return 0;
 }
 
-/* --- a regular file --- */
+/* ---- all ------------------------------------------------------------------------------------------------------------------ */
 
-/* Writes what is not zero of a chunk. */
-static int write_sparse(int fd, const uint8_t *buf, size_t count, uint64_t offset, struct err *e)
+static int run(struct export *x, struct err *e)
 {
-    size_t start = 0;
-    while (start < count) {
-        size_t end = start, n;
-        while (end < count && !all_zero(buf + end, n = min_u64(BLOCK, count - end)))
-            end += n;
-        if (end > start && full_pwrite(fd, buf + start, end - start, offset + start, e) < 0)
-            return -1;
-        start = end + BLOCK;
+    const struct ordered o = {.ctx = x,
+                              .items = x->leaves,
+                              .slot_new = slot_new,
+                              .slot_free = slot_free,
+                              .prepare = prepare_leaf,
+                              .emit = emit_leaf};
+    if (x->ops->begin && x->ops->begin(x, e) < 0)
+        return -1;
+    if (ordered_run(&o, e) < 0)
+        return -1;
+    return x->ops->end ? x->ops->end(x, e) : 0;
+}
+
+static const struct export_format_ops *choose(enum export_format format, bool file)
+{
+    switch (format) {
+    case EXPORT_QCOW2:
+        return &export_qcow2;
+    case EXPORT_ZSTD:
+        return &export_zstd;
+    case EXPORT_GZIP:
+        return &export_gzip;
+    case EXPORT_RAW:
+        break;
     }
-    return 0;
+    return file ? &export_raw_file : &export_raw_stream;
 }
 
-static int export_range(struct export *x, uint8_t *buf, uint64_t offset, uint64_t end, struct err *e)
-{
-    while (offset < end) {
-        uint64_t length;
-        bool zero;
-        if (view_extent(x->view, offset, end - offset, &length, &zero, e) < 0)
-            return -1;
-        size_t n = (size_t)min_u64(length, CHUNK_SIZE_MAX);
-        if (!zero && (view_pread(x->view, SESSION, buf, n, offset, e) < 0 ||
-                      write_sparse(x->fd, buf, n, offset, e) < 0))
-            return -1;
-        offset += zero ? length : n;
-    }
-    return 0;
-}
-
-/* Takes the next range; false when there is none, or another worker failed. */
-static bool next_range(struct export *x, uint64_t *ret_offset, uint64_t *ret_end)
-{
-    pthread_mutex_lock(&x->lock);
-    bool more = x->result == 0 && x->next < x->size;
-    if (more) {
-        *ret_offset = x->next;
-        *ret_end = min_u64(x->next + x->step, x->size);
-        x->next = *ret_end;
-    }
-    pthread_mutex_unlock(&x->lock);
-    return more;
-}
-
-static void range_done(struct export *x, uint64_t bytes, int result, const struct err *e)
-{
-    pthread_mutex_lock(&x->lock);
-    if (x->result == 0 && result < 0) {
-        x->result = -1;
-        x->err = *e;
-    }
-    if (x->result == 0)
-        x->result = advance(x, bytes, &x->err);
-    pthread_mutex_unlock(&x->lock);
-}
-
-static void *worker(void *arg)
-{
-    struct export *x = arg;
-    uint8_t buf[CHUNK_SIZE_MAX];
-    uint64_t offset, end;
-    while (next_range(x, &offset, &end)) {
-        struct err e;
-        int result = export_range(x, buf, offset, end, &e);
-        range_done(x, end - offset, result, &e);
-    }
-    return NULL;
-}
-
-/* The caller's thread works too: threads that cannot be made are only missed. */
-static int export_file(struct export *x, struct err *e)
-{
-    pthread_t threads[WORKERS_MAX];
-    size_t count = 0, wanted = (size_t)max_u64(1, (uint64_t)sysconf(_SC_NPROCESSORS_ONLN));
-    if (ftruncate(x->fd, (off_t)x->size) < 0)
-        return err_sys(e, errno, "%" PRIu64 " bytes", x->size);
-    while (count + 1 < wanted && count < WORKERS_MAX && pthread_create(&threads[count], NULL, worker, x) == 0)
-        count++;
-    worker(x);
-    while (count > 0)
-        pthread_join(threads[--count], NULL);
-    if (x->result < 0)
-        *e = x->err;
-    return x->result;
-}
-
-/* --- a stream --- */
-
-static int export_stream(struct export *x, struct err *e)
-{
-    static const uint8_t zeroes[CHUNK_SIZE_MAX];
-    uint8_t buf[CHUNK_SIZE_MAX];
-    for (uint64_t offset = 0; offset < x->size;) {
-        uint64_t length;
-        bool zero;
-        if (view_extent(x->view, offset, sizeof buf, &length, &zero, e) < 0 ||
-            (!zero && view_pread(x->view, SESSION, buf, length, offset, e) < 0) ||
-            full_write(x->fd, zero ? zeroes : buf, length, e) < 0 || advance(x, length, e) < 0)
-            return -1;
-        offset += length;
-    }
-    return 0;
-}
-
-int export_raw(struct view *v, int fd, const struct progress *progress, struct err *e)
+int export_disk(struct view *v, int fd, const struct export_options *o, struct err *e)
 {
     const struct footer *f = view_footer(v);
     struct stat st;
     if (fstat(fd, &st) < 0)
         return err_sys(e, errno, "export");
+    if (S_ISREG(st.st_mode) && st.st_size != 0)
+        return err_set(e, ERR_STATE, "export: the file is not empty");
+    if (o->format == EXPORT_QCOW2 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        return err_set(e, ERR_USAGE, "qcow2 cannot be written to a stream; try: a file, or raw.zst");
     struct export x = {.view = v,
+                       .o = o,
+                       .ops = choose(o->format, S_ISREG(st.st_mode)),
                        .fd = fd,
                        .size = f->virtual_size,
-                       .step = (uint64_t)LEAF_CHUNKS << f->chunk_shift,
-                       .progress = progress,
-                       .lock = PTHREAD_MUTEX_INITIALIZER};
-    if (!S_ISREG(st.st_mode))
-        return export_stream(&x, e);
-    if (st.st_size != 0)
-        return err_set(e, ERR_STATE, "export: the file is not empty");
-    return export_file(&x, e);
+                       .leaves = leaves_of(f->virtual_size, f->chunk_shift),
+                       .chunk_size = (size_t)1 << f->chunk_shift,
+                       .chunk_shift = f->chunk_shift};
+    x.how = x.ops->how;
+    if (x.how.codec == CODEC_ZSTD)
+        x.how.level = o->zstd_level;
+    int r = run(&x, e);
+    if (x.drop)
+        x.drop(x.state);
+    return r;
 }

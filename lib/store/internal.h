@@ -34,6 +34,8 @@ bool store_parse_layer_name(const char *name, struct uuid *ret);
 int store_move_to_retired(const char *path, const char *dir, const struct uuid *layer,
                           struct err *e) must_check;
 
+struct store *view_store(const struct view *v);
+
 /* As view_open, of retired/<layer>.img: a version that was removed, or what it was before it was flattened. */
 int view_open_retired(struct store *s, const struct uuid *image, const struct uuid *layer, struct view **ret,
                       struct err *e) must_check;

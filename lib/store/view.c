@@ -222,6 +222,11 @@ void view_close(struct view *v)
         view_free(v);
 }
 
+struct store *view_store(const struct view *v)
+{
+    return v->store;
+}
+
 const struct footer *view_footer(const struct view *v)
 {
     return &v->own->footer;

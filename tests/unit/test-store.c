@@ -33,6 +33,12 @@ static bool interrupt(void *ctx, uint64_t done, uint64_t total)
     return false;
 }
 
+static int export_raw(struct view *v, int fd, const struct progress *progress)
+{
+    const struct export_options o = {.progress = progress ? *progress : (struct progress){0}};
+    return export_disk(v, fd, &o, &e);
+}
+
 struct drain {
     pthread_t thread;
     int fd;
@@ -57,7 +63,7 @@ static void export_to_pipe(struct view *v, const struct disk *d)
     CHECK(p.bytes && pipe(fds) == 0);
     p.fd = fds[0];
     CHECK(pthread_create(&p.thread, NULL, drain, &p) == 0);
-    CHECK_OK(export_raw(v, fds[1], &progress, &e));
+    CHECK_OK(export_raw(v, fds[1], &progress));
     close(fds[1]);
     pthread_join(p.thread, NULL);
     close(fds[0]);
@@ -74,14 +80,14 @@ static void export_to_file(struct view *v, const struct disk *d)
     struct stat st;
     size_t len;
     CHECK(fd >= 0);
-    CHECK_OK(export_raw(v, fd, &progress, &e));
+    CHECK_OK(export_raw(v, fd, &progress));
     CHECK_OK(read_file(path, d->size, &text, &len, &e));
     CHECK(len == d->size && memcmp(text, d->bytes, len) == 0 && last == d->size);
     CHECK(fstat(fd, &st) == 0 && (uint64_t)st.st_blocks * 512 < d->size - 7 * MIB);
-    CHECK_FAILS(export_raw(v, fd, NULL, &e), ERR_STATE);
+    CHECK_FAILS(export_raw(v, fd, NULL), ERR_STATE);
     CHECK(ftruncate(fd, 0) == 0);
     progress.report = interrupt;
-    CHECK_FAILS(export_raw(v, fd, &progress, &e), ERR_FAILED);
+    CHECK_FAILS(export_raw(v, fd, &progress), ERR_FAILED);
 }
 
 static void exports(void)
@@ -105,17 +111,17 @@ static void exports(void)
                        full = open("/dev/full", O_WRONLY | O_CLOEXEC);
     CHECK(fd >= 0 && full >= 0);
     CHECK_OK(view_open(s, &spec.image, 100, &v, &e));
-    CHECK(export_raw(v, full, NULL, &e) < 0 && e.sys == ENOSPC);
+    CHECK(export_raw(v, full, NULL) < 0 && e.sys == ENOSPC);
     /* a file that can be made longer, but not written */
     cleanup(close) int sealed = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     CHECK(sealed >= 0 && fcntl(sealed, F_ADD_SEALS, F_SEAL_WRITE) == 0);
-    CHECK(export_raw(v, sealed, NULL, &e) < 0 && e.sys == EPERM);
+    CHECK(export_raw(v, sealed, NULL) < 0 && e.sys == EPERM);
     view_close(v);
     store_close(s);
     s = craft_store(0);
     craft_flip(path, 5);
     CHECK_OK(view_open(s, &spec.image, 100, &v, &e));
-    CHECK_FAILS(export_raw(v, fd, NULL, &e), ERR_CORRUPT);
+    CHECK_FAILS(export_raw(v, fd, NULL), ERR_CORRUPT);
     view_close(v);
     store_close(s);
     craft_release(&c);
