@@ -48,15 +48,12 @@ static int check_size(const char *filesystem, uint64_t size, struct err *e)
 
 int run_image_create(struct cli *c, struct err *e)
 {
-    struct make m = {.c = c,
-                     .what = "creating",
-                     .input_name = c->words[0],
-                     .kind = "user",
-                     .filesystem = "ext4",
-                     .input = -1,
-                     .must_be_new = true};
+    struct make m = {.c = c, .what = "creating", .kind = "user", .filesystem = "ext4", .must_be_new = true};
+    import_source_open(&m.source, c->words[0], -1, true);
     if (make_check_options(c, e) < 0 || read_size(c, &m.blank_size, e) < 0 || make_plan(&m, e) < 0 ||
         check_size(m.image.filesystem, m.blank_size, e) < 0)
         return -1;
-    return make_version(&m, e);
+    int r = make_version(&m, e);
+    import_source_close(&m.source);
+    return r;
 }

@@ -52,7 +52,8 @@ static int split_name(struct make *m, struct err *e)
 
 static int new_image(struct make *m, struct err *e)
 {
-    const char *defaults[IMAGE_OPTIONS] = {m->kind, "zstd", m->filesystem ? m->filesystem : "raw", "raw"};
+    const char *defaults[IMAGE_OPTIONS] = {m->kind, "zstd", m->filesystem ? m->filesystem : "raw",
+                                           m->source.kind == IMPORT_QCOW2 ? "qcow2" : "raw"};
     if (split_name(m, e) < 0)
         return -1;
     m->is_new = true;
@@ -66,7 +67,7 @@ static int new_image(struct make *m, struct err *e)
     return rules_check_image(m->c, RIGHT_IMAGE_MAKE, &m->image, e);
 }
 
-/* What was given must be what the image is. */
+/* What was given must be what the image is, but for what this version comes as. */
 static int existing_image(struct make *m, struct err *e)
 {
     if (m->must_be_new)
@@ -74,7 +75,7 @@ static int existing_image(struct make *m, struct err *e)
     for (size_t i = 0; i < IMAGE_OPTIONS; i++) {
         const char *given = cli_option(m->c, image_options[i].name),
                    *is = field_of(&m->image, &image_options[i]);
-        if (given && strcmp(given, is) != 0)
+        if (given && strcmp(given, is) != 0 && strcmp(image_options[i].name, "type") != 0)
             return err_set(e, ERR_STATE, "--%s %s: the image exists already, with %s", image_options[i].name,
                            given, is);
     }
@@ -151,10 +152,11 @@ static int build(struct make *m, struct err *e)
         .compression = compression_of(m->image.compression, conf->store.zstd_level),
         .reserve = conf->store.reserve,
     };
-    int r = import_raw(m->store, m->input, m->input_name, &o, &m->build, &m->result, e);
-    if (r == 0 && m->result.virtual_size == 0)
-        r = err_set(e, ERR_FAILED, "%s: empty", m->input_name);
-    return r;
+    if (import_raw(m->store, m->source.fd, m->source.name, &o, &m->build, &m->result, e) < 0) {
+        import_source_explain(&m->source, e);
+        return -1;
+    }
+    return import_source_end(&m->source, e);
 }
 
 #define EXT4_MAGIC_AT 1080
@@ -232,15 +234,29 @@ static int make_blank(struct make *m, struct err *e)
         return -1;
     if (unlink(path) < 0)
         return err_sys(e, errno, "%s", path);
-    m->input = steal_fd(&fd);
+    import_source_open(&m->source, "the empty disk", steal_fd(&fd), true);
     return 0;
+}
+
+static int begin_source(struct make *m, struct err *e)
+{
+    char uuid[UUID_TEXT_SIZE];
+    cleanup(free) char *tmp =
+        path_format("%s/%s/tmp", m->c->conf.server.images_dir, uuid_to_text(&m->image.uuid, uuid));
+    const struct import_source_options o = {.tmp_dir = tmp,
+                                            .reserve = m->c->conf.store.reserve,
+                                            .copy = m->copy_source,
+                                            .follow = m->follow,
+                                            .progress = m->progress};
+    return import_source_begin(&m->source, &o, e);
 }
 
 static int publish(struct make *m, struct err *e)
 {
-    if (store_make_image(m->store, &m->image.uuid, e) < 0 || (m->blank_size && make_blank(m, e) < 0) ||
-        build(m, e) < 0 || publish_file(m, e) < 0 || (m->detect && detect_filesystem(m, e) < 0) ||
-        extract_kernel(m, e) < 0 || progress_check(e) < 0)
+    if (store_make_image(m->store, &m->image.uuid, e) < 0 ||
+        (m->blank_size ? make_blank(m, e) : begin_source(m, e)) < 0 || build(m, e) < 0 ||
+        publish_file(m, e) < 0 || (m->detect && detect_filesystem(m, e) < 0) || extract_kernel(m, e) < 0 ||
+        progress_check(e) < 0)
         return -1;
     return publish_row(m, e);
 }
@@ -274,8 +290,6 @@ static int run_with_store(struct make *m, struct err *e)
     progress_end();
     if (m->lock >= 0)
         close(m->lock);
-    if (m->blank_size && m->input >= 0)
-        close(m->input);
     store_close(m->store);
     return r;
 }

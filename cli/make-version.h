@@ -7,16 +7,18 @@
 
 #include "cli/cli.h"
 #include "lib/store/build.h"
+#include "lib/store/import-source.h"
 #include "tftp-glue/kernel.h"
 
 struct make {
     struct cli *c;
-    const char *what;       /* for the progress: "importing" */
-    const char *input_name; /* for messages */
-    const char *kind;       /* of a new image, without --kind */
-    const char *filesystem; /* the same; NULL: what is found on it */
-    int input;
-    /* Instead of `input`: an empty disk of that many bytes is made, with the image's file system. */
+    const char *what;            /* for the progress: "importing" */
+    const char *kind;            /* of a new image, without --kind */
+    const char *filesystem;      /* the same; NULL: what is found on it */
+    struct import_source source; /* the caller closes it */
+    bool copy_source;            /* as of import_source_options */
+    const char *follow;
+    /* Instead of what `source` has: an empty disk of that many bytes is made, with the image's file system. */
     uint64_t blank_size;
     bool must_be_new;
 

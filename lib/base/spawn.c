@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -40,14 +41,20 @@ static bool set_limits(const struct spawn_limits *l)
            limit(RLIMIT_NOFILE, CHILD_FILES) && limit(RLIMIT_CORE, 0);
 }
 
+struct child_files {
+    int in, out, say; /* in, out: -1: nothing */
+};
+
 /* Between fork and exec in a process that may have threads: only calls that are async-signal-safe. */
-static _Noreturn void become(const char *const *argv, int say, pid_t parent,
+static _Noreturn void become(const char *const *argv, const struct child_files *files, pid_t parent,
                              const struct spawn_limits *limits)
 {
     sigset_t none;
     sigemptyset(&none);
+    signal(SIGPIPE, SIG_DFL);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    bool ready = null >= 0 && dup2(null, 0) == 0 && dup2(null, 1) == 1 && dup2(say, 2) == 2 &&
+    bool ready = null >= 0 && dup2(files->in < 0 ? null : files->in, 0) == 0 &&
+                 dup2(files->out < 0 ? null : files->out, 1) == 1 && dup2(files->say, 2) == 2 &&
                  close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 &&
                  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && set_limits(limits) &&
                  sigprocmask(SIG_SETMASK, &none, NULL) == 0;
@@ -115,6 +122,30 @@ static char *last_line(char *text)
     return newline ? newline + 1 : text;
 }
 
+/* -1 fills *e. */
+static pid_t start(const char *const *argv, const struct child_files *files,
+                   const struct spawn_limits *limits, struct err *e)
+{
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0)
+        become(argv, files, parent, limits);
+    if (pid < 0)
+        (void)!err_sys(e, errno, "fork");
+    return pid;
+}
+
+/* Of a program that ended by itself. */
+static int check_end(const char *name, int status, struct err *e)
+{
+    if (WIFSIGNALED(status))
+        return err_set(e, ERR_CORRUPT, "%s died of signal %d (%s)", name, WTERMSIG(status),
+                       strsignal(WTERMSIG(status)));
+    if (WEXITSTATUS(status) == EXIT_EXEC)
+        return err_set(e, ERR_FAILED, "%s cannot be run", name);
+    return 0;
+}
+
 /* Runs the program to its end: *ret_status as of wait(2), *said what it wrote to stderr. */
 static int run(const char *const *argv, const struct spawn_limits *limits, char said[SAID_SIZE],
                int *ret_status, struct err *e)
@@ -124,12 +155,10 @@ static int run(const char *const *argv, const struct spawn_limits *limits, char 
         return err_sys(e, errno, "pipe");
     cleanup(close) int hear = ends[0];
     cleanup(close) int say = ends[1];
-    pid_t parent = getpid();
-    pid_t pid = fork();
+    const struct child_files files = {.in = -1, .out = -1, .say = say};
+    pid_t pid = start(argv, &files, limits, e);
     if (pid < 0)
-        return err_sys(e, errno, "fork");
-    if (pid == 0)
-        become(argv, say, parent, limits);
+        return -1;
     close(steal_fd(&say));
     bool in_time = listen_to(hear, said, SAID_SIZE, limits->seconds);
     /* Also after it closed the pipe: it must not hold us any longer. */
@@ -139,12 +168,7 @@ static int run(const char *const *argv, const struct spawn_limits *limits, char 
         return -1;
     if (!in_time)
         return err_set(e, ERR_CORRUPT, "%s was killed after %u s", argv[0], limits->seconds);
-    if (WIFSIGNALED(*ret_status))
-        return err_set(e, ERR_CORRUPT, "%s died of signal %d (%s)", argv[0], WTERMSIG(*ret_status),
-                       strsignal(WTERMSIG(*ret_status)));
-    if (WEXITSTATUS(*ret_status) == EXIT_EXEC)
-        return err_set(e, ERR_FAILED, "%s cannot be run", argv[0]);
-    return 0;
+    return check_end(argv[0], *ret_status, e);
 }
 
 int spawn_limited(const char *const *argv, const struct spawn_limits *limits, struct err *e)
@@ -175,6 +199,27 @@ static int find_tool(const char *name, const char *package, char **ret, struct e
     return err_set(e, ERR_FAILED, "there is no program %s here; try: apt-get install %s", name, package);
 }
 
+/* Its words, `argv` of SPAWN_ARGUMENTS_MAX + 2, zeroed before. *ret_path is the first. */
+static int tool_words(const struct spawn_tool *tool, const char *const *arguments, const char **argv,
+                      char **ret_path, struct err *e)
+{
+    if (find_tool(tool->name, tool->package, ret_path, e) < 0)
+        return -1;
+    argv[0] = *ret_path;
+    for (size_t i = 0; i < SPAWN_ARGUMENTS_MAX && arguments[i]; i++)
+        argv[i + 1] = arguments[i];
+    return 0;
+}
+
+static int check_success(const struct spawn_tool *tool, int status, char *said, struct err *e)
+{
+    if (WEXITSTATUS(status) <= tool->success || WEXITSTATUS(status) == tool->also)
+        return 0;
+    char *line = last_line(said);
+    clean_line(line);
+    return err_set(e, ERR_FAILED, "%s: %s", tool->name, *line ? line : "it gave no reason");
+}
+
 int spawn_tool(const struct spawn_tool *tool, const char *const *arguments, const struct spawn_limits *limits,
                struct err *e)
 {
@@ -182,16 +227,74 @@ int spawn_tool(const struct spawn_tool *tool, const char *const *arguments, cons
     const char *argv[SPAWN_ARGUMENTS_MAX + 2] = {NULL};
     char said[SAID_SIZE];
     int status;
-    if (find_tool(tool->name, tool->package, &path, e) < 0)
+    if (tool_words(tool, arguments, argv, &path, e) < 0 || run(argv, limits, said, &status, e) < 0)
         return -1;
-    argv[0] = path;
-    for (size_t i = 0; i < SPAWN_ARGUMENTS_MAX && arguments[i]; i++)
-        argv[i + 1] = arguments[i];
-    if (run(argv, limits, said, &status, e) < 0)
+    return check_success(tool, status, said, e);
+}
+
+/* ---- beside this program ------------------------------------------------------------------------------------------- */
+
+#define ASK_NS 100000000L
+
+/* A file for its stderr: a pipe that nobody reads could stop it. */
+int spawn_tool_start(const struct spawn_tool *tool, const char *const *arguments, int in, int out,
+                     const struct spawn_limits *limits, struct spawned *ret, struct err *e)
+{
+    cleanup(free) char *path = NULL;
+    const char *argv[SPAWN_ARGUMENTS_MAX + 2] = {NULL};
+    cleanup(close) int said = memfd_create("stderr", MFD_CLOEXEC);
+    if (said < 0)
+        return err_sys(e, errno, "memfd");
+    const struct child_files files = {.in = in, .out = out, .say = said};
+    if (tool_words(tool, arguments, argv, &path, e) < 0)
         return -1;
-    if (WEXITSTATUS(status) <= tool->success)
-        return 0;
-    char *line = last_line(said);
-    clean_line(line);
-    return err_set(e, ERR_FAILED, "%s: %s", tool->name, *line ? line : "it gave no reason");
+    pid_t pid = start(argv, &files, limits, e);
+    if (pid < 0)
+        return -1;
+    *ret = (struct spawned){.tool = tool, .pid = pid, .said = steal_fd(&said)};
+    return 0;
+}
+
+static void forget(struct spawned *s)
+{
+    close(s->said);
+    *s = (struct spawned){.said = -1};
+}
+
+void spawn_tool_kill(struct spawned *s)
+{
+    int status;
+    struct err ignored;
+    if (s->pid <= 0)
+        return;
+    kill(s->pid, SIGKILL);
+    (void)!wait_for(s->pid, &status, &ignored);
+    forget(s);
+}
+
+static int wait_asking(struct spawned *s, int (*go_on)(void *ctx, struct err *e), void *ctx, int *ret_status,
+                       struct err *e)
+{
+    pid_t ended;
+    while ((ended = waitpid(s->pid, ret_status, WNOHANG)) == 0 || (ended < 0 && errno == EINTR)) {
+        if (go_on(ctx, e) < 0)
+            return -1;
+        nanosleep(&(struct timespec){.tv_nsec = ASK_NS}, NULL);
+    }
+    return ended < 0 ? err_sys(e, errno, "wait for child") : 0;
+}
+
+int spawn_tool_end(struct spawned *s, int (*go_on)(void *ctx, struct err *e), void *ctx, struct err *e)
+{
+    int status;
+    char said[SAID_SIZE];
+    if ((go_on ? wait_asking(s, go_on, ctx, &status, e) : wait_for(s->pid, &status, e)) < 0) {
+        spawn_tool_kill(s);
+        return -1;
+    }
+    ssize_t n = pread(s->said, said, sizeof said - 1, 0);
+    said[n > 0 ? n : 0] = '\0';
+    const struct spawn_tool *tool = s->tool;
+    forget(s);
+    return check_end(tool->name, status, e) < 0 ? -1 : check_success(tool, status, said, e);
 }
