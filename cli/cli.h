@@ -198,7 +198,8 @@ struct store;
 void cli_remove_image_files(struct cli *c, struct store *store, const struct image *image);
 int run_image_rollback(struct cli *c, struct err *e);
 int run_image_keep(struct cli *c, struct err *e);
-int run_boot_end(struct cli *c, struct err *e); /* end.c */
+extern const struct publish_hooks cli_publish_hooks; /* end.c */
+int run_boot_end(struct cli *c, struct err *e);
 int run_boot_commit(struct cli *c, struct err *e);
 int run_boot_discard(struct cli *c, struct err *e);
 int run_boot_resume(struct cli *c, struct err *e);

@@ -4,6 +4,7 @@
 
 #include "lib/store/gc.h"
 #include "nbd-plugin/flatten.h"
+#include "nbd-plugin/retention.h"
 #include "tftp-glue/rubbish.h"
 
 #include <inttypes.h>
@@ -149,11 +150,15 @@ static int print_collection(struct collection *g, struct err *e)
     return print_text("[", e) < 0 || print_text(strbuf_text(&g->out), e) < 0 ? -1 : print_text("]\n", e);
 }
 
-static int finish_flattening(struct cli *c, struct store *store, struct err *e)
+/* What has to be done before it is known what nothing needs. */
+static int collect_versions(struct cli *c, struct store *store, bool dry_run, const struct rubbish_sink *sink,
+                            struct err *e)
 {
     struct guard guard = GUARD_INIT(c->catalog);
-    struct publisher p = {.conf = &c->conf, .guard = &guard, .store = store};
-    return flatten_recover(&p, e);
+    struct publisher p = {.conf = &c->conf, .guard = &guard, .store = store, .hooks = cli_publish_hooks};
+    if (!dry_run && flatten_recover(&p, e) < 0)
+        return -1;
+    return retention_all(&p, c->actor, sink, e);
 }
 
 static int run_gc(struct cli *c, struct err *e)
@@ -163,7 +168,7 @@ static int run_gc(struct cli *c, struct err *e)
     const struct rubbish_sink sink = {.ctx = &g, .found = found};
     if (store_open(c->conf.server.images_dir, 0, &store, e) < 0)
         return -1;
-    int r = g.dry_run ? 0 : finish_flattening(c, store, e);
+    int r = collect_versions(c, store, g.dry_run, &sink, e);
     if (r == 0)
         r = collect_rubbish(c, store, &sink, e);
     store_close(store);

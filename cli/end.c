@@ -20,9 +20,10 @@ const struct option boot_end_options[] = {
 #define POLL_MS 50
 #define WHY "ended by an admin"
 
-static const struct publish_hooks publish_hooks = {.kernel = kernel_extract,
-                                                   .kernel_of_overlay = kernel_extract_overlay,
-                                                   .remove_kernel = kernel_remove_boot};
+const struct publish_hooks cli_publish_hooks = {.kernel = kernel_extract,
+                                                .kernel_of_overlay = kernel_extract_overlay,
+                                                .remove_kernel = kernel_remove_boot,
+                                                .remove_version_kernel = kernel_remove};
 
 static bool server_has_gone(const struct conf *conf, int *ret_lock)
 {
@@ -44,7 +45,7 @@ static int finish_offline(struct cli *c, int64_t boot, bool asked, enum publish_
         return 0;
     }
     struct guard guard = GUARD_INIT(c->catalog);
-    struct publisher p = {.conf = &c->conf, .guard = &guard, .hooks = publish_hooks};
+    struct publisher p = {.conf = &c->conf, .guard = &guard, .hooks = cli_publish_hooks};
     if (store_open(c->conf.server.images_dir, 0, &p.store, e) < 0)
         return -1;
     /* A server that died while it committed has left the boot so. */
@@ -160,7 +161,7 @@ int run_boot_resume(struct cli *c, struct err *e)
 {
     struct boot b;
     struct guard guard = GUARD_INIT(c->catalog);
-    struct publisher p = {.conf = &c->conf, .guard = &guard, .hooks = publish_hooks};
+    struct publisher p = {.conf = &c->conf, .guard = &guard, .hooks = cli_publish_hooks};
     char id[24];
     if (cli_find_boot(c, c->words[0], &b, e) < 0 || store_open(c->conf.server.images_dir, 0, &p.store, e) < 0)
         return -1;

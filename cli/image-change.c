@@ -5,6 +5,7 @@
 
 #include "lib/base/fsutil.h"
 #include "lib/store/retire.h"
+#include "nbd-plugin/retention.h"
 #include "tftp-glue/kernel.h"
 
 #include <inttypes.h>
@@ -217,22 +218,23 @@ static int print_gone(struct cli *c, const struct version_file *list, size_t cou
     return out.failed ? err_sys(e, ENOMEM, "the list") : print_text(json ? json : strbuf_text(&out), e);
 }
 
-static int keep(struct removal *r, uint64_t last, uint64_t days, struct err *e)
+static int keep(struct cli *c, const struct image *image, uint64_t last, uint64_t days, struct err *e)
 {
-    bool dry_run = cli_option(r->c, "dry-run");
     cleanup(free) struct version_file *gone = NULL;
     size_t count;
-    if (image_keep(r->c->catalog, r->c->actor, &r->image.uuid, last, days, dry_run, &gone, &count, e) < 0)
+    struct guard guard = GUARD_INIT(c->catalog);
+    struct publisher p = {.conf = &c->conf, .guard = &guard, .hooks = cli_publish_hooks};
+    if (store_open(c->conf.server.images_dir, 0, &p.store, e) < 0)
         return -1;
-    /* The youngest first: what no other one names then can go at once. */
-    for (size_t i = count; i-- > 0 && !dry_run;)
-        remove_files(r, &gone[i]);
-    return print_gone(r->c, gone, count, e);
+    int r =
+        retention_image(&p, c->actor, &image->uuid, last, days, cli_option(c, "dry-run"), &gone, &count, e);
+    store_close(p.store);
+    return r < 0 ? -1 : print_gone(c, gone, count, e);
 }
 
 int run_image_keep(struct cli *c, struct err *e)
 {
-    struct removal r = {.c = c};
+    struct image image;
     const char *last_text = cli_option(c, "last"), *days_text = cli_option(c, "days");
     uint64_t last, days = 0;
     if (!last_text)
@@ -241,11 +243,7 @@ int run_image_keep(struct cli *c, struct err *e)
         return err_wrap(e, "--last");
     if (days_text && parse_number(days_text, 1, KEEP_DAYS_MAX, &days, e) < 0)
         return err_wrap(e, "--days");
-    if (image_find(c->catalog, c->words[0], c->user, &r.image, e) < 0 || removal_open(&r, e) < 0)
-        return -1;
-    int result = keep(&r, last, days, e);
-    removal_close(&r);
-    return result;
+    return image_find(c->catalog, c->words[0], c->user, &image, e) < 0 ? -1 : keep(c, &image, last, days, e);
 }
 
 /* ---- rollback ------------------------------------------------------------------------------------------------------- */

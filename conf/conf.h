@@ -88,10 +88,11 @@ struct conf {
         int on_interrupt;
     } boot;
     struct {
-        uint64_t chunk_size;   /* bytes: 16K, 32K or 64K */
-        uint64_t zstd_level;   /* 1 … 19 */
-        uint64_t cache_memory; /* bytes */
-        uint64_t reserve;      /* bytes of free space never used */
+        uint64_t chunk_size;               /* bytes: 16K, 32K or 64K */
+        uint64_t zstd_level;               /* 1 … 19 */
+        uint64_t cache_memory;             /* bytes */
+        uint64_t reserve;                  /* bytes of free space never used */
+        uint64_t keep_versions, keep_days; /* of each image; both 0: all versions stay */
         uint64_t
             temporal_days; /* how long what was written to temporal images is kept without use; 0: not at all */
     } store;

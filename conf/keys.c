@@ -98,6 +98,11 @@ const struct conf_key conf_keys[] = {
      .restart = SERVE, .help = "Memory for decompressed chunks, shared by all machines."},
     {"store", "reserve", KIND_SIZE, AT(store.reserve), .max = 1024 * TIB, .def = "1G",
      .help = "Free space of the file system that is never used."},
+    {"store", "keep-versions", KIND_NUMBER, AT(store.keep_versions), .max = 1000000, .def = "0",
+     .help = "How many of the newest versions of an image stay; older ones that nothing needs are removed.\n"
+             "0: keep-days alone says it, and where that is 0 too, all stay."},
+    {"store", "keep-days", KIND_NUMBER, AT(store.keep_days), .max = 36500, .def = "0",
+     .help = "Versions that are not older than so many days stay as well."},
     {"store", "temporal-days", KIND_NUMBER, AT(store.temporal_days), .max = 36500, .def = "7",
      .help = "How many days what a machine has written to an image of type temporal is kept without\n"
              "being used; 0: not beyond its boot."},

@@ -83,7 +83,8 @@ static int on_get_ready(void)
 {
     static const struct server_hooks hooks = {.publish = {.kernel = kernel_extract,
                                                           .kernel_of_overlay = kernel_extract_overlay,
-                                                          .remove_kernel = kernel_remove_boot},
+                                                          .remove_kernel = kernel_remove_boot,
+                                                          .remove_version_kernel = kernel_remove},
                                               .render = render_scripts};
     struct err e;
     if (server_configure(conf_path ? conf_path : conf_default_path(), &hooks, &server, &e) < 0)

@@ -23,6 +23,9 @@ struct publish_hooks {
     int (*kernel_of_overlay)(const struct conf *conf, int64_t boot, const struct uuid *image,
                              uint64_t version, const char *overlay, struct err *e);
     int (*remove_kernel)(const struct conf *conf, int64_t boot, struct err *e);
+    /* As kernel_remove. */
+    int (*remove_version_kernel)(const struct conf *conf, const struct uuid *image, uint64_t version,
+                                 struct err *e);
 };
 #define PUBLISH_RELEASE_SIZE 200
 

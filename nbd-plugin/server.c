@@ -6,6 +6,7 @@
 #include "lib/base/log.h"
 #include "nbd-plugin/counters.h"
 #include "nbd-plugin/flatten.h"
+#include "nbd-plugin/retention.h"
 #include "nbd-plugin/ticker.h"
 
 #include <inttypes.h>
@@ -64,6 +65,23 @@ static void on_damaged(void *ctx, const struct uuid *image, uint64_t version, co
     *j = (struct damaged_job){.server = s, .image = *image, .version = version};
     snprintf(j->why, sizeof j->why, "%s", why);
     jobs_add(s->jobs, run_damaged, j);
+}
+
+static void run_thinning(void *arg)
+{
+    struct server *s = arg;
+    struct err e;
+    struct publisher publisher = server_publisher(s);
+    s->thinning = false;
+    if (retention_all(&publisher, "server", NULL, &e) < 0)
+        log_error("old versions: %s", e.msg);
+}
+
+void server_thin_out(struct server *s)
+{
+    const struct conf *conf = server_conf(s);
+    if ((conf->store.keep_versions > 0 || conf->store.keep_days > 0) && !atomic_exchange(&s->thinning, true))
+        jobs_add(s->jobs, run_thinning, s);
 }
 
 struct finish_job {
@@ -126,6 +144,8 @@ static void run_finish(void *arg)
     describe_end(&b, text, sizeof text);
     log_info("boot %" PRId64 " of %s: %s %s", b.id, b.machine_name, boot_state_name(b.state), text);
     answer(j->server, j->request, 0, text);
+    if (*text)
+        server_thin_out(j->server);
 }
 
 static int add_finish(struct server *s, const struct finish_job *job, struct err *e)
@@ -248,6 +268,7 @@ int server_reload(struct server *s, int64_t request, struct err *e)
     }
     if (changed && put_in_force(s, e) < 0)
         return -1;
+    server_thin_out(s);
     log_info("read %s again", s->live.path);
     answer(s, request, 0, strbuf_text(&text));
     return 0;

@@ -34,6 +34,7 @@ struct server {
     pthread_t ticker;
     bool ticker_runs;
     uint64_t seen_version; /* of the catalog, by the ticker */
+    atomic_bool thinning;  /* a job to remove old versions waits or runs */
     bool counters_written; /* RUN/counters, by the ticker: */
     uint32_t counters_sum; /* of what it holds */
 
@@ -77,6 +78,8 @@ int server_reset_boot(struct server *s, const struct boot *b, const char *why, i
                       struct err *e) must_check;
 
 /* ---- without ---- */
+/* Lets a job remove the versions that [store] keep-versions and keep-days do not keep. */
+void server_thin_out(struct server *s);
 enum publish_mode server_mode_of(enum request_kind k);
 void session_unref_locked(struct session *session); /* binding held */
 

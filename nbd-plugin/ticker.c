@@ -234,6 +234,8 @@ static void *tick(void *arg)
         if (n == history)
             history = n + (remove_history(t.server) ? 1 : TICKS_AN_HOUR);
         watch_catalog(t.server);
+        if (n % TICKS_AN_HOUR == 0)
+            server_thin_out(t.server);
         if (n % TICKS_A_MINUTE == 0)
             drop_temporals(t.server);
         if (n % TICKS_A_SECOND == 0)
