@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What is wrong with the server and its host. */
 #include "cli/doctor.h"
+#include "cli/tls.h"
 
 #include "lib/base/bytes.h"
 #include "lib/base/fsutil.h"
@@ -230,6 +231,16 @@ static int loaders(struct doctor *d, struct err *e)
     return 0;
 }
 
+/* By the rights of the user labboot, where that exists: the command has them by now. */
+static int tls(struct doctor *d, struct err *e)
+{
+    struct err why;
+    (void)e;
+    if (tls_check(CONF(d), &why) < 0 || tls_check_expiry(CONF(d), &why) < 0)
+        doctor_found_error(d, "TLS", why.msg, "labboot.conf(5), at tls-credentials");
+    return 0;
+}
+
 /* ---- the catalog --------------------------------------------------------------------------------------------------- */
 static int scripts(struct doctor *d, struct err *e)
 {
@@ -264,6 +275,7 @@ const struct check doctor_host_checks[] = {
     {"dhcp-stopped", SEVERITY_ERROR, false, dhcp},
     {"interface", SEVERITY_ERROR, false, interface},
     {"loader", SEVERITY_ERROR, false, loaders},
+    {"tls", SEVERITY_ERROR, false, tls},
     {"script-stale", SEVERITY_WARNING, true, scripts},
     {"version-damaged", SEVERITY_ERROR, true, damaged},
     {"boot-interrupted", SEVERITY_WARNING, true, interrupted},

@@ -3,6 +3,7 @@
  * listens on one socket only and sets no keepalive. */
 #include "cli/cli.h"
 #include "cli/sockets.h"
+#include "cli/tls.h"
 
 #include "lib/base/fsutil.h"
 #include "tftp-glue/dhcp.h"
@@ -62,10 +63,13 @@ static int become_nbdkit(struct cli *c, struct err *e)
     const char *plugin = getenv("LABBOOT_PLUGIN");
     cleanup(free) char *config = path_format("config=%s", c->conf_path);
     cleanup(free) char *threads = path_format("%u", (unsigned)c->conf.server.threads);
+    const char *tls_mode;
+    cleanup(free) char *tls_credentials = NULL;
     size_t nextra = 0, n = 0;
     while (c->extra[nextra])
         nextra++;
-    const char **argv = calloc(nextra + 8, sizeof *argv);
+    tls_arguments(&c->conf, &tls_mode, &tls_credentials);
+    const char **argv = calloc(nextra + 10, sizeof *argv);
     if (!argv)
         return err_sys(e, ENOMEM, "nbdkit's arguments");
     argv[n++] = "nbdkit";
@@ -74,6 +78,10 @@ static int become_nbdkit(struct cli *c, struct err *e)
     argv[n++] = threads;
     if (c->conf.server.log_level == CONF_LOG_DEBUG)
         argv[n++] = "--verbose";
+    if (tls_mode) {
+        argv[n++] = tls_mode;
+        argv[n++] = tls_credentials;
+    }
     for (size_t i = 0; i < nextra; i++)
         argv[n++] = c->extra[i];
     argv[n++] = plugin && *plugin ? plugin : PLUGINDIR "/nbdkit-labboot-plugin.so";
@@ -100,7 +108,7 @@ static int run_serve(struct cli *c, struct err *e)
     if (!ready && sockets_open(&c->conf, fds, &count, e) < 0)
         return -1;
     raise_file_limit(c);
-    if (catch_up(c, e) < 0)
+    if (catch_up(c, e) < 0 || tls_check(&c->conf, e) < 0)
         return -1;
     if (!ready && (sockets_place(fds, count, e) < 0 || announce_sockets(count, e) < 0))
         return -1;

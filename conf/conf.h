@@ -18,6 +18,7 @@
 enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARNING, CONF_LOG_INFO, CONF_LOG_DEBUG };
 enum conf_mode { CONF_MODE_DHCP, CONF_MODE_PROXY, CONF_MODE_NONE };
 enum conf_default_action { CONF_ACTION_LOCAL, CONF_ACTION_RETRY };
+enum conf_tls { CONF_TLS_OFF, CONF_TLS_REQUIRE };
 enum conf_on_interrupt { CONF_INTERRUPT_KEEP, CONF_INTERRUPT_DISCARD };
 enum conf_durability { CONF_DURABILITY_ALWAYS, CONF_DURABILITY_UPDATES };
 enum conf_check { CONF_CHECK_LEASE, CONF_CHECK_ARP, CONF_CHECK_NONE };
@@ -104,6 +105,8 @@ struct conf {
         int check;
         struct ip_range admin[CONF_LIST_MAX];
         size_t nadmin;
+        int tls;               /* whether who comes by TCP must use it */
+        char *tls_credentials; /* a folder of certificates, or a file of pre-shared keys */
     } access;
     struct conf_object *objects; /* in the order of the file, after conf_load */
     size_t nobjects;

@@ -15,6 +15,7 @@ static const char *const on_interrupts[] = {"keep", "discard", NULL};
 static const char *const chunk_sizes[] = {"16K", "32K", "64K", NULL};
 static const char *const durabilities[] = {"always", "updates", NULL};
 static const char *const checks[] = {"lease", "arp", "none", NULL};
+static const char *const tls_modes[] = {"off", "require", NULL};
 static const char *const roles[] = {"user", "moderator", "admin", NULL};
 static const char *const architectures[] = {"x86_64", "Arm64", "unknown", NULL};
 static const char *const no_yes[] = {"no", "yes", NULL};
@@ -120,6 +121,12 @@ const struct conf_key conf_keys[] = {
     {"access", "admin", KIND_NETWORKS, AT(access.admin), .def = "",
      .help = "Addresses and networks (10.0.0.5, 10.1.0.0/16) that may open everything, separated by\n"
              "spaces or commas."},
+    {"access", "tls", KIND_WORD, AT(access.tls), .words = tls_modes, .def = "off", .restart = SERVE,
+     .help = "require: who does not come by the Unix socket must use TLS. off: there is none."},
+    {"access", "tls-credentials", KIND_PATH, AT(access.tls_credentials), .def = SYSCONFDIR "/labboot/tls",
+     .restart = SERVE,
+     .help = "A folder with ca-cert.pem, server-cert.pem and server-key.pem, or a file of pre-shared\n"
+             "keys, USER:KEY."},
 };
 const size_t conf_nkeys = ARRAY_SIZE(conf_keys);
 

@@ -44,6 +44,13 @@ bool peer_is_admin(const struct conf *conf, const struct peer *p)
     return false;
 }
 
+int access_check_tls(const struct conf *conf, const struct peer *p, struct err *e)
+{
+    if (p->local || p->tls || conf->access.tls == CONF_TLS_OFF)
+        return 0;
+    return err_set(e, ERR_DENIED, "%s came without TLS, which [access] tls requires", p->text);
+}
+
 /* Finds the MAC that `address` has in the file of dnsmasq's leases: lines "EXPIRY MAC IP NAME CLIENTID",
  * EXPIRY 0 for infinite. The hook records the same in the catalog; it may be a moment late, or have been
  * away. */

@@ -85,6 +85,8 @@ int exports_list(struct server *s, const struct peer *peer,
 {
     struct list l = {.add = add_one, .ctx = ctx};
     struct machine m;
+    if (access_check_tls(server_conf(s), peer, e) < 0)
+        return -1;
     if (peer_is_admin(server_conf(s), peer))
         return list_all(s, &l, e);
     if (access_caller(server_conf(s), &s->guard, peer, &m, e) < 0)

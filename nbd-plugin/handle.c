@@ -92,7 +92,9 @@ int handle_open(struct server *s, const char *export_name, const struct peer *pe
     h->server = s;
     h->peer = *peer;
     h->admin = peer_is_admin(server_conf(s), peer);
-    int r = export_name_parse(export_name, &h->name, e);
+    int r = access_check_tls(server_conf(s), peer, e);
+    if (r == 0)
+        r = export_name_parse(export_name, &h->name, e);
     if (r == 0)
         r = h->name.kind == EXPORT_IMAGE ? open_image(h, e) : open_boot(h, e);
     if (r < 0) {

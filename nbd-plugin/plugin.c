@@ -132,13 +132,14 @@ static void on_dump_plugin(void)
     printf("labboot_format=%u\n", FORMAT_VERSION);
 }
 
-static int get_peer(struct peer *ret)
+static int get_peer(bool tls, struct peer *ret)
 {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
     if (nbdkit_peer_name((struct sockaddr *)&sa, &len) < 0)
         return -1;
     peer_from_sockaddr((const struct sockaddr *)&sa, ret);
+    ret->tls = tls;
     return 0;
 }
 
@@ -152,8 +153,7 @@ static int on_list_exports(int readonly, int is_tls, struct nbdkit_exports *expo
     struct peer peer;
     struct err e;
     (void)readonly;
-    (void)is_tls;
-    if (get_peer(&peer) < 0)
+    if (get_peer(is_tls, &peer) < 0)
         return -1;
     return exports_list(server, &peer, add_export, exports, &e) < 0 ? fail(&e) : 0;
 }
@@ -163,7 +163,7 @@ static void *on_open(int readonly)
     struct peer peer;
     struct handle *h;
     struct err e;
-    if (get_peer(&peer) < 0)
+    if (get_peer(nbdkit_is_tls() > 0, &peer) < 0)
         return NULL;
     if (handle_open(server, nbdkit_export_name(), &peer, &h, &e) < 0) {
         fail(&e);

@@ -70,6 +70,12 @@ if [ "$(id -u)" = 0 ]; then
     chown 0 "$tmp/state/overlays"
 fi
 
+say "TLS"
+cp "$LABBOOT_CONFIG" "$tmp/aside.conf"
+sed -i "s|^\[access\].*|&\ntls = require\ntls-credentials = $tmp/nothing|" "$LABBOOT_CONFIG"
+found "tls" "TLS: .*$tmp/nothing: No such file"
+cp "$tmp/aside.conf" "$LABBOOT_CONFIG"
+
 say "the network"
 sed -i.bak 's/^interface = .*/interface = nosuch0/' "$LABBOOT_CONFIG"
 found "interface" "nosuch0: there is no such network interface"

@@ -314,7 +314,8 @@ static void json_is_whole(void)
     conf_show_json(&c, &json);
     CHECK(strstr(strbuf_text(&json), "{\"server\": {\"state-dir\": \"/srv/a\\\"b\\\\c\", "));
     CHECK(strstr(strbuf_text(&json), "\"listen\": [\"::1\", \"10.0.0.1\"], \"port\": 10809, "));
-    CHECK(strstr(strbuf_text(&json), "\"admin\": []}, \"user\": {}, \"setup\": {}, \"machine\": {}}\n"));
+    CHECK(strstr(strbuf_text(&json), "\"admin\": [], \"tls\": \"off\", "));
+    CHECK(strstr(strbuf_text(&json), "/labboot/tls\"}, \"user\": {}, \"setup\": {}, \"machine\": {}}\n"));
     conf_release(&c);
 }
 
