@@ -167,8 +167,8 @@ static int check_places(struct fsck *f, struct err *e)
 /* ---- rubbish ------------------------------------------------------------------------------------------------------------ */
 
 /* Data is left to gc: an admin who calls that has decided. */
-static const char *const harmless[] = {"dead-tmp", "dead-overlay", "retired-layer", "stray-kernel",
-                                       "stray-script"};
+static const char *const harmless[] = {"dead-tmp",  "dead-overlay", "retired-layer",
+                                       "stray-hot", "stray-kernel", "stray-script"};
 
 static bool is_harmless(const char *code)
 {

@@ -92,6 +92,7 @@ struct conf {
         uint64_t chunk_size;               /* bytes: 16K, 32K or 64K */
         uint64_t zstd_level;               /* 1 … 19 */
         uint64_t cache_memory;             /* bytes */
+        uint64_t prefetch;                 /* bytes read ahead of a boot; 0: none */
         uint64_t reserve;                  /* bytes of free space never used */
         uint64_t keep_versions, keep_days; /* of each image; both 0: all versions stay */
         uint64_t

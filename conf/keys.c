@@ -97,6 +97,9 @@ const struct conf_key conf_keys[] = {
      .help = "How hard new versions are compressed, 1 to 19."},
     {"store", "cache-memory", KIND_SIZE, AT(store.cache_memory), .min = MIB, .max = TIB, .def = "256M",
      .restart = SERVE, .help = "Memory for decompressed chunks, shared by all machines."},
+    {"store", "prefetch", KIND_SIZE, AT(store.prefetch), .max = TIB, .def = "64M",
+     .help = "How much is read ahead of a machine that boots, as the first boot of the version read it;\n"
+             "at most half of cache-memory. 0: nothing, and boots are not noted."},
     {"store", "reserve", KIND_SIZE, AT(store.reserve), .max = 1024 * TIB, .def = "1G",
      .help = "Free space of the file system that is never used."},
     {"store", "keep-versions", KIND_NUMBER, AT(store.keep_versions), .max = 1000000, .def = "0",

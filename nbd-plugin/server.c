@@ -6,6 +6,7 @@
 #include "lib/base/log.h"
 #include "nbd-plugin/counters.h"
 #include "nbd-plugin/flatten.h"
+#include "nbd-plugin/prefetch.h"
 #include "nbd-plugin/retention.h"
 #include "nbd-plugin/ticker.h"
 
@@ -182,6 +183,8 @@ int server_session(struct server *s, const struct boot *b, struct session **ret,
         s->sessions = session;
         if (session->running && b->state == BOOT_LEASED)
             on_started(s, b->id);
+        if (!session->running)
+            prefetch_boot(s, session);
     }
     *ret = session;
     return 0;
@@ -376,7 +379,7 @@ static int recover(struct server *s, struct err *e)
 int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e)
 {
     if (take_server_lock(s, e) < 0 || open_files(s, e) < 0 || jobs_start(WORKERS, &s->jobs, e) < 0 ||
-        recover(s, e) < 0)
+        jobs_start(1, &s->prefetches, e) < 0 || recover(s, e) < 0)
         return -1;
     return ticker_start(s, sleep, e);
 }
@@ -386,6 +389,8 @@ void server_stop(struct server *s)
     ticker_stop(s);
     if (s->lock_fd >= 0)
         counters_remove(server_conf(s));
+    s->stopping = true;
+    jobs_stop(s->prefetches);
     jobs_stop(s->jobs); /* requests that still run may add to it */
     pthread_mutex_lock(&s->binding);
     for (struct session *session = s->sessions; session; session = session->next)
@@ -403,6 +408,7 @@ void server_free(struct server *s)
         session_unref_locked(session);
     }
     jobs_free(s->jobs);
+    jobs_free(s->prefetches);
     catalog_close(s->guard.catalog);
     catalog_close(s->ticker_catalog);
     store_close(s->store);

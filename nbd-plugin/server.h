@@ -30,7 +30,8 @@ struct server {
     struct catalog *ticker_catalog; /* the ticker's own connection: rendering takes long */
     struct store *store;
     struct temporals temporals;
-    struct jobs *jobs;
+    struct jobs *jobs, *prefetches;
+    atomic_bool stopping;
     pthread_t ticker;
     bool ticker_runs;
     uint64_t seen_version; /* of the catalog, by the ticker */

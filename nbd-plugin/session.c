@@ -21,6 +21,8 @@ static uint64_t cache_session(const struct session *s)
 static int base_pread(void *ctx, void *buf, size_t count, uint64_t offset, struct err *e)
 {
     struct disk *d = ctx;
+    if (d->recorder)
+        hot_record(d->recorder, offset, count);
     if (view_pread(d->base, cache_session(d->session), buf, count, offset, e) == 0)
         return 0;
     const struct boot_image *image = &d->session->boot.images[d->n];
@@ -34,6 +36,31 @@ static struct reader base_reader(struct disk *d)
     return (struct reader){.ctx = d, .size = view_footer(d->base)->virtual_size, .pread = base_pread};
 }
 
+/* Of the first boot of a version, from its beginning on. One that goes on after a restart of the server has lost that. */
+static void start_recorder(struct disk *d)
+{
+    struct session *s = d->session;
+    struct err e;
+    if (s->running || live_conf(s->live)->store.prefetch == 0 || hot_exists(s->store, d->base))
+        return;
+    if (hot_recorder_new(d->base, &d->recorder, &e) < 0)
+        log_warning("%s", e.msg);
+}
+
+static void save_recorder(struct disk *d)
+{
+    struct err e;
+    if (hot_recorder_save(d->recorder, d->session->store, d->base, &e) < 0)
+        log_warning("%s", e.msg);
+}
+
+void session_save_hot(struct session *s)
+{
+    for (size_t n = 0; n < s->ndisks; n++)
+        if (s->disks[n].recorder && hot_recorder_is_due(s->disks[n].recorder))
+            save_recorder(&s->disks[n]);
+}
+
 static int disk_init(struct session *s, struct store *store, size_t n, struct err *e)
 {
     struct disk *d = &s->disks[n];
@@ -45,6 +72,7 @@ static int disk_init(struct session *s, struct store *store, size_t n, struct er
     d->dir = image->temporal ? conf_temporal_dir(live_conf(s->live), image->temporal)
                              : conf_overlay_dir(live_conf(s->live), s->boot.id, n);
     pthread_mutex_init(&d->create, NULL);
+    start_recorder(d);
     s->ndisks++;
     return 0;
 }
@@ -97,6 +125,9 @@ void session_free(struct session *s)
     session_close_overlays(s);
     for (size_t n = 0; n < s->ndisks; n++) {
         struct disk *d = &s->disks[n];
+        if (d->recorder)
+            save_recorder(d);
+        hot_recorder_free(d->recorder);
         view_close(d->base);
         free(d->dir);
         pthread_mutex_destroy(&d->create);

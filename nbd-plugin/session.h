@@ -5,6 +5,7 @@
 /* A leased or running boot in this process: its disks, each a version under an overlay that is made by the
  * first write, and the machine's own disk. All connections of the boot share it. */
 
+#include "lib/store/hot.h"
 #include "lib/store/overlay.h"
 #include "lib/store/raw-disk.h"
 #include "lib/store/store.h"
@@ -37,6 +38,7 @@ struct disk {
     pthread_mutex_t create;            /* held while the overlay is made */
     _Atomic(struct overlay *) overlay; /* NULL until the first write */
     atomic_bool damage_told;
+    struct hot_recorder *recorder; /* NULL: what is read is not noted */
 };
 
 /* The place of the machine's own disk in a boot: behind all others. */
@@ -87,6 +89,8 @@ void session_renew_limits(struct session *s);
 /* The disk of this image's name, "" for the root, "machine" for OWN_DISK. ERR_NOT_FOUND. */
 int session_find_disk(const struct boot *b, const char *image, size_t *ret, struct err *e) must_check;
 
+/* Writes down what was read, where that is due; cheap otherwise. The caller holds `binding`. */
+void session_save_hot(struct session *s);
 /* Waits for the requests that run, then refuses new ones (sys = ESHUTDOWN). A fence is never lowered. */
 void session_fence(struct session *s, enum fence level);
 /* Closes the overlays of a session that is fenced whole, so that others can open them. */

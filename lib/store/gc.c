@@ -10,6 +10,7 @@
 #include "lib/base/fsutil.h"
 #include "lib/base/log.h"
 #include "lib/base/parse.h"
+#include "lib/store/hot.h"
 #include "lib/store/internal.h"
 #include "lib/store/overlay.h"
 #include "lib/store/punch.h"
@@ -377,13 +378,32 @@ static int sweep_tmp(void *ctx, const char *name, struct err *e)
     return answer < 0 ? -1 : 0;
 }
 
+/* What a crash between a version and its list has left. */
+static int sweep_hot(void *ctx, const char *name, struct err *e)
+{
+    struct image_gc *g = ctx;
+    uint64_t version;
+    if (!hot_parse_name(name, &version) || find_version(g, version))
+        return 0;
+    cleanup(free) char *path = path_format("%s/%s", g->dir, name);
+    const struct rubbish r = {.code = "stray-hot",
+                              .object = path,
+                              .bytes = tree_bytes(path),
+                              .text = "the catalog has no such version"};
+    int answer = g->sink->found(g->sink->ctx, &r, e);
+    if (answer > 0 && unlink(path) < 0)
+        return err_sys(e, errno, "%s", path);
+    return answer < 0 ? -1 : 0;
+}
+
 static int gc_layers(struct image_gc *g, struct err *e)
 {
     cleanup(free) char *retired = path_format("%s/retired", g->dir);
     cleanup(free) char *tmp = path_format("%s/tmp", g->dir);
     if (g->catalog->versions(g->catalog->ctx, g->image, &g->versions, &g->nversions, e) < 0 ||
-        each_entry(tmp, sweep_tmp, g, e) < 0 || each_entry(g->dir, see_version_file, g, e) < 0 ||
-        each_entry(retired, see_retired, g, e) < 0 || mark(g, e) < 0)
+        each_entry(tmp, sweep_tmp, g, e) < 0 || each_entry(g->dir, sweep_hot, g, e) < 0 ||
+        each_entry(g->dir, see_version_file, g, e) < 0 || each_entry(retired, see_retired, g, e) < 0 ||
+        mark(g, e) < 0)
         return -1;
     return sweep(g, e) < 0 ? -1 : sweep_parts(g, e);
 }

@@ -29,6 +29,7 @@ struct gc_catalog {
  * stray-layer: a file <version>.img that the catalog has no version of, and that no overlay is there to finish; where
  *     other layers need it, it only goes to retired/ (0 bytes).
  * retired-part: what nobody needs of a retired layer that is needed otherwise; it becomes holes.
+ * stray-hot: a list of what boots of a version read, without the version.
  * stray-image: a folder without an image, that nobody uses.
  * What is empty and not a minute old may be about to be used: it is left.
  * A version's file that is missing or cannot be read may need any layer, should it be restored: its image keeps all. */

@@ -3,6 +3,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/fsutil.h"
+#include "lib/store/hot.h"
 #include "lib/store/internal.h"
 
 #include <fcntl.h>
@@ -132,6 +133,7 @@ int store_retire_layer(struct store *s, const struct uuid *image, uint64_t versi
     cleanup(close) int fd = open_layer_file(AT_FDCWD, path);
     if (fd < 0)
         return errno == ENOENT ? 0 : err_sys(e, errno, "%s", path);
+    hot_remove(dir, version);
     const struct uuid own = layer_of(fd, layer);
     bool wanted = is_open(fd);
     if (!wanted && is_named(dir, retired, name, &own, &wanted, e) < 0)

@@ -53,7 +53,7 @@ struct reader view_reader(struct view *v);
 /* How long, from offset on (up to `max` bytes), the disk is all zero by its index (*ret_zero) or not. */
 int view_extent(struct view *v, uint64_t offset, uint64_t max, uint64_t *ret_length, bool *ret_zero,
                 struct err *e) must_check;
-/* Brings what is compressed in the range into the cache, within a quarter of its budget. */
+/* Brings what is compressed in the range into the cache, within a quarter of its budget, and the rest into the kernel's. */
 int view_prefetch(struct view *v, uint64_t session, uint64_t offset, uint64_t count,
                   struct err *e) must_check;
 

@@ -14,6 +14,7 @@
 #include "lib/store/internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 
@@ -563,6 +564,16 @@ int view_extent(struct view *v, uint64_t offset, uint64_t max, uint64_t *ret_len
     return 0;
 }
 
+/* What is not compressed is read from the file again and again: the kernel has it. */
+static int advise(struct view *v, const struct leaf_entry *n, struct err *e)
+{
+    struct layer *layer;
+    if (get_layer(v, n->layer, &layer, e) < 0)
+        return -1;
+    (void)posix_fadvise(layer->fd, (off_t)n->offset, n->stored, POSIX_FADV_WILLNEED);
+    return 0;
+}
+
 int view_prefetch(struct view *v, uint64_t session, uint64_t offset, uint64_t count, struct err *e)
 {
     const uint64_t chunk_size = UINT64_C(1) << v->chunk_shift;
@@ -576,7 +587,9 @@ int view_prefetch(struct view *v, uint64_t session, uint64_t offset, uint64_t co
         struct leaf_entry n;
         if (view_entry(v, chunk, &n, e) < 0)
             return -1;
-        if (n.codec != CODEC_ZSTD)
+        if (n.codec == CODEC_RAW && advise(v, &n, e) < 0)
+            return -1;
+        if (n.codec == CODEC_ZERO || n.codec == CODEC_RAW)
             continue;
         if (read_chunk(v, session, chunk, NULL, 0, 0, e) < 0)
             return wrap_chunk(v, chunk, e);
