@@ -77,6 +77,16 @@ static int column_width(const struct table *t, int column)
 
 #define COLUMNS_MAX 32 /* no query has more */
 
+static void append_spaces(struct strbuf *out, int count)
+{
+    static const char spaces[] = "                                ";
+    for (int n; count > 0; count -= n) {
+        n = count < (int)sizeof spaces - 1 ? count : (int)sizeof spaces - 1;
+        strbuf_append_mem(out, spaces, (size_t)n);
+    }
+}
+
+/* Thousands of cells: no formats. */
 static void append_columns(const struct table *t, struct strbuf *out)
 {
     int widths[COLUMNS_MAX] = {0};
@@ -86,7 +96,10 @@ static void append_columns(const struct table *t, struct strbuf *out)
         int column = (int)(i % (size_t)t->columns);
         bool last = column == t->columns - 1;
         int pad = last || column >= COLUMNS_MAX ? 0 : widths[column] - width_of(t->cell[i]) + 2;
-        strbuf_appendf(out, "%s%*s%s", t->cell[i], pad, "", last ? "\n" : "");
+        strbuf_append(out, t->cell[i]);
+        append_spaces(out, pad);
+        if (last)
+            strbuf_append(out, "\n");
     }
 }
 
