@@ -8,16 +8,17 @@
 #include "catalog/catalog.h"
 
 enum query {
-    QUERY_USERS,       /* all users */
-    QUERY_USER,        /* one: argument its name */
-    QUERY_MACHINES,    /* all machines */
-    QUERY_MACHINE,     /* one: argument its (first) MAC as mac_format gives it */
-    QUERY_IMAGES,      /* images; words: owner, kind */
-    QUERY_IMAGE,       /* one: argument its UUID */
-    QUERY_VERSIONS,    /* versions of one image, newest first: argument its UUID */
-    QUERY_SETUPS,      /* setups; words: owner, name of an image that they have */
-    QUERY_SETUP,       /* one: argument its UUID */
-    QUERY_SETUP_IMAGE, /* one image of it; words: the setup's UUID, the image's name */
+    QUERY_USERS,        /* all users */
+    QUERY_USER,         /* one: argument its name */
+    QUERY_MACHINES,     /* all machines */
+    QUERY_MACHINE,      /* one: argument its (first) MAC as mac_format gives it */
+    QUERY_IMAGES,       /* images; words: owner, kind */
+    QUERY_IMAGE,        /* one: argument its UUID */
+    QUERY_VERSIONS,     /* versions of one image, newest first: argument its UUID */
+    QUERY_VERSION_TREE, /* the same, for people: each below the one that it was made from */
+    QUERY_SETUPS,       /* setups; words: owner, name of an image that they have */
+    QUERY_SETUP,        /* one: argument its UUID */
+    QUERY_SETUP_IMAGE,  /* one image of it; words: the setup's UUID, the image's name */
     /* The newest boots; words: MAC, state, UUID of the setup, a time that they had not ended before, at most how many (100) */
     QUERY_BOOTS,
     QUERY_BOOTS_OF, /* those with the ids of a JSON array */

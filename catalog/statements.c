@@ -477,6 +477,26 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_VERSIONS_ROWS] = 
         "SELECT VERSION, TIME, STATE, PARENT, SIZE, STORED, ALONE, KERNEL, BOOT, MACHINE, \"PEGGED BY\", \"USED BY\", COMMENT "
         "FROM version_row WHERE IMAGE = ? ORDER BY VERSION DESC",
+    /* Of the children of a version one goes on in its line: that which leads to the latest, or else the youngest. The others
+     * are drawn before, each with its own descendants; depth first, for the deepest are taken out first. A join does not keep
+     * that order, a number does. */
+    [SQL_VERSION_TREE_ROWS] =
+        "WITH RECURSIVE "
+        "  line (number) AS (SELECT head FROM image WHERE uuid = ?1 "
+        "    UNION SELECT v.parent FROM line JOIN version v ON v.image = ?1 AND v.number = line.number), "
+        "  own (number, parent) AS (SELECT number, "
+        "      (SELECT number FROM version p WHERE p.image = ?1 AND p.number = v.parent) FROM version v WHERE image = ?1), "
+        "  heir (parent, number) AS (SELECT parent, "
+        "      coalesce(max(iif(number IN (SELECT number FROM line), number, NULL)), max(number)) FROM own "
+        "    WHERE parent IS NOT NULL GROUP BY parent), "
+        "  tree (root, depth, number, begins) AS (SELECT number, 0, number, 0 FROM own WHERE parent IS NULL "
+        "    UNION ALL "
+        "    SELECT t.root, t.depth + (h.number <> o.number), o.number, h.number <> o.number "
+        "    FROM tree t JOIN own o ON o.parent = t.number JOIN heir h ON h.parent = t.number ORDER BY 1, 2 DESC, 3), "
+        "  placed AS MATERIALIZED (SELECT *, row_number() OVER () AS place FROM tree) "
+        "SELECT iif(depth > 0, replace(hex(zeroblob(depth - 1)), '00', '| ') || iif(begins, '+-', '| '), '') || number "
+        "    AS VERSION, TIME, STATE, STORED, ALONE, BOOT, MACHINE, COMMENT "
+        "FROM placed p JOIN version_row r ON r.IMAGE = ?1 AND r.VERSION = p.number ORDER BY place",
     [SQL_SETUPS_ROWS] = "SELECT * FROM setup_row " SETUPS_WANTED("OWNER", "UUID") "ORDER BY 1, 2",
     [SQL_SETUP_ROWS] = "SELECT * FROM setup_row WHERE UUID = ?",
     [SQL_SETUP_IMAGE_ROWS] =

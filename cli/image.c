@@ -67,6 +67,11 @@ static size_t measure(struct cli *c, const struct uuid *image, const struct vers
     return known;
 }
 
+static const struct option image_versions_options[] = {
+    {"tree", NULL, "each version below the one that it was made from", false},
+    {NULL, NULL, NULL, false},
+};
+
 static int run_image_versions(struct cli *c, struct err *e)
 {
     struct image image;
@@ -81,7 +86,8 @@ static int run_image_versions(struct cli *c, struct err *e)
         return err_sys(e, ENOMEM, "versions");
     if (query_set_alone(c->catalog, &image.uuid, alone, measure(c, &image.uuid, files, count, alone), e) < 0)
         return -1;
-    return print_query(c, QUERY_VERSIONS, uuid_to_text(&image.uuid, uuid), e);
+    enum query q = cli_option(c, "tree") ? QUERY_VERSION_TREE : QUERY_VERSIONS;
+    return print_query(c, q, uuid_to_text(&image.uuid, uuid), e);
 }
 
 /* ---- export ------------------------------------------------------------------------------------------------------ */
@@ -170,7 +176,7 @@ const struct command image_commands[] = {
     {"image", "list", run_image_list, "", 0, 0, NEEDS_CATALOG, RIGHT_LOOK, "list images", image_list_options},
     {"image", "show", run_image_show, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK, "show an image", NULL},
     {"image", "versions", run_image_versions, "IMAGE", 1, 1, NEEDS_CATALOG, RIGHT_LOOK,
-     "list the versions of an image", NULL},
+     "list the versions of an image", image_versions_options},
     {"image", "verify", run_image_verify, "IMAGE[@VERSION]", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_USE,
      "read versions and check all of their data", image_verify_options},
     {"image", "set", run_image_set, "IMAGE[@VERSION]", 1, 1, NEEDS_CATALOG, RIGHT_IMAGE_CHANGE,

@@ -138,6 +138,28 @@ refused 2 "--to: .*" image rollback debian --to latest
 refused 3 ".*has no version 17.*" image rollback debian --to 17
 lb image rollback debian --to "$v4"
 
+say "a tree of versions"
+cp --sparse=always "$tmp/disk.raw" "$tmp/aside.raw"
+for n in 1 2 3 4 5 6; do
+    change "$((n + 10))"
+    t[n]=$(lb image import tree "$tmp/disk.raw" --owner alice)
+    case $n in
+        3) lb image rollback tree --to "${t[2]}" ;; # the fourth is made from the second, as the third
+        4) lb image rollback tree --to "${t[3]}" ;; # the fifth from the third
+        5) lb image rollback tree --to "${t[4]}" ;; # the sixth from the fourth
+    esac
+done
+tree() { lb image versions tree --tree | sed 's/ *20[0-9-]* .*//; 1d' | paste -sd ' '; }
+expect "${t[1]} ${t[2]} +-${t[3]} | ${t[5]} ${t[4]} ${t[6]}" "$(tree)" "the line of the latest goes straight down"
+lb image rollback tree --to "${t[5]}"
+expect "${t[1]} ${t[2]} +-${t[4]} | ${t[6]} ${t[3]} ${t[5]}" "$(tree)" "and so it does when that is another"
+expect_match "^VERSION +TIME +STATE +STORED +ALONE +BOOT +MACHINE +COMMENT" "$(lb image versions tree --tree)"
+lb image remove "tree@${t[2]}" --force
+expect "${t[1]} ${t[3]} ${t[5]} ${t[4]} ${t[6]}" "$(tree)" "what was made from a version that is gone begins a line"
+expect "$(lb --json image versions tree)" "$(lb --json image versions tree --tree)" "JSON names the parents"
+lb image remove tree
+mv "$tmp/aside.raw" "$tmp/disk.raw"
+
 say "who holds a version"
 refused 4 "image alice/debian, version $v4: it is the latest; try: labboot image rollback alice/debian --to" \
     image remove "debian@$v4"
