@@ -8,7 +8,6 @@ All points take minutes: make check takes those that a seed (LABBOOT_SEED) choos
 import collections
 import os
 import random
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -16,15 +15,13 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import crash  # noqa: E402
 from lab import LABBOOT, Lab  # noqa: E402
 
 LONG = os.environ.get("LABBOOT_LONG") == "1"
 SEED = int(os.environ.get("LABBOOT_SEED", "1"))
 SECONDS = 15  # of a sample
 WORKER = os.path.join(os.environ.get("LABBOOT_LIBEXECDIR", "."), "tests/catalog-worker")
-CALLS = ("pwrite64 write fdatasync fsync ftruncate fallocate rename renameat renameat2 link linkat unlink unlinkat mkdir "
-         "mkdirat").split()
-FAULTS = {"killed": "signal=KILL", "ENOSPC": "error=ENOSPC", "EIO": "error=EIO"}
 
 
 def one(db, sql):
@@ -101,25 +98,9 @@ class Crashes:
             shutil.rmtree(f"{self.lab.dir}/{d}", ignore_errors=True)
         shutil.copytree(f"{self.lab.dir}/before", f"{self.lab.dir}/state")
 
-    def run(self, words):
-        return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
-
     def points(self, story):
-        """(call, n) for each call of an undisturbed run, by its number within its thread."""
         self.restore()
-        trace = f"{self.lab.dir}/trace"
-        r = self.run(["strace", "-f", "-qq", "-o", trace, "-e", "trace=" + ",".join(CALLS), *story.words])
-        assert r.returncode == 0, f"{story.name}: {r.stderr}"
-        seen = collections.Counter()
-        with open(trace, encoding="utf-8", errors="replace") as f:
-            for line in f:
-                found = re.match(r"(\d+)\s+(\w+)\(", line)
-                if found:
-                    seen[found.groups()] += 1
-        most = collections.Counter()
-        for (_, call), n in seen.items():
-            most[call] = max(most[call], n)
-        return [(call, n) for call in most for n in range(1, most[call] + 1)]
+        return crash.points(story.words, f"{self.lab.dir}/trace")
 
     def look(self, story):
         """How often it was done, by a copy of the catalog that nobody has open."""
@@ -139,15 +120,14 @@ class Crashes:
 
     def crash(self, story, fault, call, n):
         self.restore()
-        r = self.run(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
-                      f"inject={call}:{FAULTS[fault]}:when={n}", *story.words])
+        r = crash.inject(story.words, fault, call, n)
         done = self.look(story)
         assert r.returncode != 0 or done, f"it said that it was done: {r.stdout} {r.stderr}"
         # One clear line. What comes after the change (a script that could not be written) is a warning.
         lines = [line for line in r.stderr.splitlines() if "warning:" not in line]
         assert fault == "killed" or len(lines) <= 1 or story.name == "boot", r.stderr
         assert "BUG" not in r.stderr
-        again = self.run(story.words)
+        again = crash.run(story.words)
         # It was done already: refused by the state that it left.
         assert again.returncode == 0 or done and again.returncode in (3, 4), f"again: {again.stderr}"
         assert self.look(story) >= max(done, 1), f"it works no more: {again.stderr}"
@@ -157,10 +137,10 @@ class Crashes:
 
 
 def all_points(crashes, lab):
-    return [(story, fault, *point) for story in stories(lab) for point in crashes.points(story) for fault in FAULTS]
+    return [(story, fault, *point) for story in stories(lab) for point in crashes.points(story) for fault in crash.FAULTS]
 
 
-if not shutil.which("strace") or subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], check=False).returncode != 0:
+if not crash.can_trace():
     print("test-crash-points.py: skipped: strace cannot trace here")
     sys.exit(77)
 
