@@ -164,6 +164,7 @@ def the_next_boot_writes_while_the_old_one_reads(lab, mac):
 def it_is_dropped_on_request(lab, mac):
     boot = queue(lab)
     write(lab, mac + "/scratch", b"again".ljust(4096), 0)
+    lab.wait_state(boot, "running")  # the catalog hears of it a moment later
     refused(lab, 4, f"boot {boot}, which has image scratch, is running", "machine", "set", "lab-1", "--drop-temporal",
             "scratch")
     end(lab, boot)
