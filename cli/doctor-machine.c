@@ -288,7 +288,7 @@ static int refused(struct doctor *d, struct err *e)
     if (read_progress(d, NULL, &p, e) < 0)
         return -1;
     if (p.refused.len)
-        doctor_found(
+        doctor_found_error(
             d, d->machine->name, p.refused.s,
             "its address in labboot machine show, [access] check, and labboot log --what export-refused");
     return 0;

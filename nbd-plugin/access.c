@@ -48,7 +48,8 @@ int access_check_tls(const struct conf *conf, const struct peer *p, struct err *
 {
     if (p->local || p->tls || conf->access.tls == CONF_TLS_OFF)
         return 0;
-    return err_set(e, ERR_DENIED, "%s came without TLS, which [access] tls requires", p->text);
+    return err_set(e, ERR_DENIED,
+                   "%s came without TLS, which [access] tls requires; try: TLS in labboot.conf(5)", p->text);
 }
 
 /* Finds the MAC that `address` has in the file of dnsmasq's leases: lines "EXPIRY MAC IP NAME CLIENTID",

@@ -9,8 +9,8 @@
 
 /* Who is at the other end of a connection. */
 struct peer {
-    bool local; /* the Unix socket */
-    bool tls;
+    bool local;              /* the Unix socket */
+    bool tls;                /* it is encrypted by now: it may become so until an export is opened */
     struct in6_addr address; /* otherwise; IPv4 as v4-mapped */
     char text[IP_TEXT_SIZE]; /* "10.0.0.5"; "" for local: as the catalog keeps it */
 };
@@ -21,7 +21,8 @@ const char *peer_name(const struct peer *p);
 /* The Unix socket, or an address of [access] admin: may open everything, and ends nothing. */
 bool peer_is_admin(const struct conf *conf, const struct peer *p);
 
-/* Whether it comes in a way that [access] tls allows. ERR_DENIED. */
+/* Whether it comes in a way that [access] tls allows. Asked before all else, so that nothing depends on what there is.
+ * ERR_DENIED. */
 int access_check_tls(const struct conf *conf, const struct peer *p, struct err *e) must_check;
 /* Whether the peer may open the machine's exports, by [access] check: its address is assigned or leased to
  * the machine, or the neighbour table has one of the machine's MACs for it. ERR_DENIED. */

@@ -83,6 +83,25 @@ static void tell_refusal(struct handle *h, const char *export_name, const struct
         log_error("event of a refusal: %s", e.msg);
 }
 
+/* For the event trail: whose disk was asked for by who was refused before anything was looked at. */
+static void find_whose(struct handle *h)
+{
+    struct machine m;
+    struct err unknown;
+    if ((h->name.kind == EXPORT_BOOT || h->name.kind == EXPORT_DONE) &&
+        guarded(&h->server->guard, machine_by_mac, &h->name.mac, &m, &unknown) == 0)
+        h->machine = m;
+}
+
+static int open_named(struct handle *h, struct err *e)
+{
+    if (access_check_tls(server_conf(h->server), &h->peer, e) < 0) {
+        find_whose(h);
+        return -1;
+    }
+    return h->name.kind == EXPORT_IMAGE ? open_image(h, e) : open_boot(h, e);
+}
+
 int handle_open(struct server *s, const char *export_name, const struct peer *peer, struct handle **ret,
                 struct err *e)
 {
@@ -92,11 +111,9 @@ int handle_open(struct server *s, const char *export_name, const struct peer *pe
     h->server = s;
     h->peer = *peer;
     h->admin = peer_is_admin(server_conf(s), peer);
-    int r = access_check_tls(server_conf(s), peer, e);
+    int r = export_name_parse(export_name, &h->name, e);
     if (r == 0)
-        r = export_name_parse(export_name, &h->name, e);
-    if (r == 0)
-        r = h->name.kind == EXPORT_IMAGE ? open_image(h, e) : open_boot(h, e);
+        r = open_named(h, e);
     if (r < 0) {
         tell_refusal(h, export_name, e);
         handle_close(h);
