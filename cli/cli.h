@@ -112,6 +112,8 @@ int cli_owner(struct cli *c, const char *given, char ret[NAME_SIZE], struct err 
 /* Brings the machines' scripts up to date after a change; a failure is a warning. */
 void cli_render(struct cli *c);
 void cli_warn(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* What nbdkit loads. (serve.c) */
+const char *cli_plugin(void);
 /* Whether a server holds RUN/server.lock. */
 bool cli_server_runs(const struct conf *conf);
 bool cli_dhcp_runs(const struct conf *conf); /* likewise, `labboot dhcp` */

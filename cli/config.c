@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "cli/cli.h"
+#include "cli/tls.h"
 
+#include "lib/base/fsutil.h"
 #include "tftp-glue/render.h"
 
 #include <string.h>
@@ -26,6 +28,18 @@ static void see_mistake(void *ctx, const char *line)
     m->count++;
 }
 
+/* Not a part of reading the file, which every command does: a certificate that is gone stops the server alone. */
+static void check_tls(const char *path, const struct conf *conf, struct mistakes *m)
+{
+    struct err e;
+    if (tls_find(conf, &e) == 0 || e.code != ERR_NOT_FOUND)
+        return; /* who checks may not be who serves */
+    unsigned given = conf_line(conf, "access", "tls-credentials");
+    unsigned line = given ? given : conf_line(conf, "access", "tls");
+    cleanup(free) char *text = path_format("%s:%u: tls-credentials: %s", path, line, e.msg);
+    see_mistake(m, text);
+}
+
 static int print_mistakes(const struct mistakes *m, struct err *e)
 {
     cleanup(strbuf) struct strbuf out = STRBUF_INIT;
@@ -39,8 +53,10 @@ static int run_config_check(struct cli *c, struct err *e)
     struct mistakes m = {.json = c->json, .text = STRBUF_INIT};
     struct conf conf;
     int r = conf_load(path, &conf, see_mistake, &m, e);
-    if (r == 0)
+    if (r == 0) {
+        check_tls(path, &conf, &m);
         conf_release(&conf);
+    }
     struct err printing;
     if ((r == 0 || m.count) && print_mistakes(&m, &printing) < 0) {
         *e = printing;

@@ -236,8 +236,23 @@ static int tls(struct doctor *d, struct err *e)
 {
     struct err why;
     (void)e;
-    if (tls_check(CONF(d), &why) < 0 || tls_check_expiry(CONF(d), &why) < 0)
-        doctor_found_error(d, "TLS", why.msg, "labboot.conf(5), at tls-credentials");
+    if (tls_check(CONF(d), &why) < 0)
+        doctor_found_error(d, "TLS", why.msg, "TLS in labboot.conf(5)");
+    return 0;
+}
+
+#define SOON_DAYS 14
+
+static int tls_expiry(struct doctor *d, struct err *e)
+{
+    struct err told;
+    (void)e;
+    if (tls_check(CONF(d), &told) < 0)
+        return 0; /* `tls` has told */
+    cleanup(free) char *path = tls_ending(CONF(d), SOON_DAYS);
+    if (path)
+        doctor_found(d, path, "it has ended, or will within two weeks: clients take it no more then",
+                     "a new certificate, and a restart of labboot serve");
     return 0;
 }
 
@@ -276,6 +291,7 @@ const struct check doctor_host_checks[] = {
     {"interface", SEVERITY_ERROR, false, interface},
     {"loader", SEVERITY_ERROR, false, loaders},
     {"tls", SEVERITY_ERROR, false, tls},
+    {"tls-expiring", SEVERITY_WARNING, false, tls_expiry},
     {"script-stale", SEVERITY_WARNING, true, scripts},
     {"version-damaged", SEVERITY_ERROR, true, damaged},
     {"boot-interrupted", SEVERITY_WARNING, true, interrupted},

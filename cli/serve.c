@@ -15,14 +15,18 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* Sockets that systemd opened: this process is the one that they are meant for, and stays it through exec. */
-static bool activated(void)
+/* How many sockets systemd opened for this process, which stays it through exec; 0: none. Children are told nothing. */
+static size_t activated(void)
 {
-    uint64_t pid, count;
+    uint64_t pid, count = 0;
     struct err e;
     const char *pid_text = getenv("LISTEN_PID"), *count_text = getenv("LISTEN_FDS");
-    return pid_text && count_text && parse_number(pid_text, 1, INT32_MAX, &pid, &e) == 0 &&
-           parse_number(count_text, 1, 1024, &count, &e) == 0 && (pid_t)pid == getpid();
+    bool ours = pid_text && count_text && parse_number(pid_text, 1, INT32_MAX, &pid, &e) == 0 &&
+                parse_number(count_text, 1, 1024, &count, &e) == 0 && (pid_t)pid == getpid();
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    return ours ? count : 0;
 }
 
 static int announce_sockets(size_t count, struct err *e)
@@ -30,7 +34,6 @@ static int announce_sockets(size_t count, struct err *e)
     char pid[16], fds[16];
     snprintf(pid, sizeof pid, "%ld", (long)getpid());
     snprintf(fds, sizeof fds, "%zu", count);
-    unsetenv("LISTEN_FDNAMES");
     if (setenv("LISTEN_PID", pid, 1) < 0 || setenv("LISTEN_FDS", fds, 1) < 0)
         return err_sys(e, errno, "environment");
     return 0;
@@ -58,17 +61,20 @@ static int catch_up(struct cli *c, struct err *e)
     return 0;
 }
 
-static int become_nbdkit(struct cli *c, struct err *e)
+const char *cli_plugin(void)
 {
     const char *plugin = getenv("LABBOOT_PLUGIN");
+    return plugin && *plugin ? plugin : PLUGINDIR "/nbdkit-labboot-plugin.so";
+}
+
+static int become_nbdkit(struct cli *c, struct err *e)
+{
     cleanup(free) char *config = path_format("config=%s", c->conf_path);
     cleanup(free) char *threads = path_format("%u", (unsigned)c->conf.server.threads);
-    const char *tls_mode;
-    cleanup(free) char *tls_credentials = NULL;
+    cleanup(free) char *credentials = tls_option(&c->conf);
     size_t nextra = 0, n = 0;
     while (c->extra[nextra])
         nextra++;
-    tls_arguments(&c->conf, &tls_mode, &tls_credentials);
     const char **argv = calloc(nextra + 10, sizeof *argv);
     if (!argv)
         return err_sys(e, ENOMEM, "nbdkit's arguments");
@@ -78,13 +84,14 @@ static int become_nbdkit(struct cli *c, struct err *e)
     argv[n++] = threads;
     if (c->conf.server.log_level == CONF_LOG_DEBUG)
         argv[n++] = "--verbose";
-    if (tls_mode) {
-        argv[n++] = tls_mode;
-        argv[n++] = tls_credentials;
+    /* Not "require", which the Unix socket would need too: the plugin refuses the others. */
+    if (c->conf.access.tls != CONF_TLS_OFF) {
+        argv[n++] = "--tls=on";
+        argv[n++] = credentials;
     }
     for (size_t i = 0; i < nextra; i++)
         argv[n++] = c->extra[i];
-    argv[n++] = plugin && *plugin ? plugin : PLUGINDIR "/nbdkit-labboot-plugin.so";
+    argv[n++] = cli_plugin();
     argv[n++] = config;
     if (c->relay >= 0)
         fcntl(c->relay, F_SETFD, 0); /* the caller's signals are for nbdkit now */
@@ -97,8 +104,8 @@ static int become_nbdkit(struct cli *c, struct err *e)
 static int run_serve(struct cli *c, struct err *e)
 {
     int fds[SOCKETS_MAX];
-    size_t count = 0;
-    bool ready = activated();
+    size_t count = activated();
+    bool ready = count > 0;
     if (cli_server_runs(&c->conf))
         return err_set(e, ERR_STATE, "a server is running already: it holds %s/server.lock",
                        c->conf.server.run_dir);
@@ -110,7 +117,7 @@ static int run_serve(struct cli *c, struct err *e)
     raise_file_limit(c);
     if (catch_up(c, e) < 0 || tls_check(&c->conf, e) < 0)
         return -1;
-    if (!ready && (sockets_place(fds, count, e) < 0 || announce_sockets(count, e) < 0))
+    if ((!ready && sockets_place(fds, count, e) < 0) || announce_sockets(count, e) < 0)
         return -1;
     return become_nbdkit(c, e);
 }

@@ -104,7 +104,7 @@ static void report_unknown_key(struct load *l, const char *section, const char *
 /* Where the line is kept that set the key. */
 static unsigned *set_of(struct load *l, const struct conf_key *k)
 {
-    return l->object ? &l->object->set[k - conf_object_keys] : &l->set[k - conf_keys];
+    return l->object ? &l->object->set[k - conf_object_keys] : &l->conf->set[k - conf_keys];
 }
 
 /* libinih cuts the section's name: l->section is the one that counts. */
@@ -223,11 +223,16 @@ static bool is_set(const struct in6_addr *a)
     return !IN6_IS_ADDR_UNSPECIFIED(a);
 }
 
+unsigned conf_line(const struct conf *c, const char *section, const char *name)
+{
+    const struct conf_key *k = find_key(section, name);
+    return k ? c->set[k - conf_keys] : 0;
+}
+
 /* The line that set a key; where none did (the relation is with a default): the file's first. */
 static unsigned line_of(const struct load *l, const char *section, const char *name)
 {
-    const struct conf_key *k = find_key(section, name);
-    unsigned line = k ? l->set[k - conf_keys] : 0;
+    unsigned line = conf_line(l->conf, section, name);
     return line ? line : 1;
 }
 
@@ -335,8 +340,7 @@ static int load_text(struct load *l, struct err *e)
         return err_sys(e, ENOMEM, "%s", l->path);
     if (derive(l->conf, e) < 0)
         return -1;
-    const struct conf_key *check = find_key("access", "check");
-    if (check && !l->set[check - conf_keys] && l->conf->network.mode != CONF_MODE_DHCP)
+    if (!conf_line(l->conf, "access", "check") && l->conf->network.mode != CONF_MODE_DHCP)
         l->conf->access.check = CONF_CHECK_ARP; /* there are no leases of ours to go by */
     objects_check(l);
     if (!l->mistakes)

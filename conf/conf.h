@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #define CONF_LIST_MAX 16
+#define CONF_KEYS_MAX 64
 
 enum conf_log_level { CONF_LOG_ERROR, CONF_LOG_WARNING, CONF_LOG_INFO, CONF_LOG_DEBUG };
 enum conf_mode { CONF_MODE_DHCP, CONF_MODE_PROXY, CONF_MODE_NONE };
@@ -109,6 +110,7 @@ struct conf {
         int tls;               /* whether who comes by TCP must use it */
         char *tls_credentials; /* a folder of certificates, or a file of pre-shared keys */
     } access;
+    unsigned set[CONF_KEYS_MAX]; /* the line of each key of the table; 0: not given */
     struct conf_object *objects; /* in the order of the file, after conf_load */
     size_t nobjects;
 };
@@ -131,6 +133,8 @@ void conf_example(struct strbuf *out);
 void conf_show(const struct conf *c, struct strbuf *out);
 void conf_show_json(const struct conf *c, struct strbuf *out);
 
+/* The line that gives a key outside of objects; 0: none. */
+unsigned conf_line(const struct conf *c, const char *section, const char *key);
 /* Whether the file gives this key of the object: "disk-size". */
 bool conf_object_has(const struct conf_object *o, const char *key);
 

@@ -125,13 +125,15 @@ const struct conf_key conf_keys[] = {
      .help = "Addresses and networks (10.0.0.5, 10.1.0.0/16) that may open everything, separated by\n"
              "spaces or commas."},
     {"access", "tls", KIND_WORD, AT(access.tls), .words = tls_modes, .def = "off", .restart = SERVE,
-     .help = "require: who does not come by the Unix socket must use TLS. off: there is none."},
+     .help = "require: who does not come by the Unix socket must use TLS, machines too; see TLS in\n"
+             "labboot.conf(5) for what that asks of their images."},
     {"access", "tls-credentials", KIND_PATH, AT(access.tls_credentials), .def = SYSCONFDIR "/labboot/tls",
      .restart = SERVE,
-     .help = "A folder with ca-cert.pem, server-cert.pem and server-key.pem, or a file of pre-shared\n"
-             "keys, USER:KEY."},
+     .help = "A folder with ca-cert.pem, server-cert.pem, server-key.pem and perhaps ca-crl.pem, or a\n"
+             "file of pre-shared keys (lines USER:KEY)."},
 };
 const size_t conf_nkeys = ARRAY_SIZE(conf_keys);
+static_assert(ARRAY_SIZE(conf_keys) <= CONF_KEYS_MAX, "their lines are kept in an array");
 
 const struct conf_object_type conf_object_types[] = {
     [CONF_USER] = {"user NAME", "alice", "A user, who owns images and setups."},

@@ -6,7 +6,6 @@
 
 #include "conf/keys.h"
 
-#define KEYS_MAX 64
 #define SHOWN_MAX 60 /* characters of a strange name in a message */
 
 struct load {
@@ -23,7 +22,6 @@ struct load {
     unsigned section_line;      /* of the last [section], 0: none yet */
     const char *section;        /* as in the tables; NULL: an unknown one, whose keys are skipped */
     struct conf_object *object; /* that the section declares; NULL: none */
-    unsigned set[KEYS_MAX];     /* the line that set each key of conf_keys, 0: none */
 };
 
 /* One mistake in that line of the file. */

@@ -158,11 +158,12 @@ class Lab:
 
     # ---- the server ----
 
-    def serve(self):
+    def serve(self, *options):
+        """`options` are nbdkit's."""
         assert self.server is None
         with open(self.log_path, "ab") as log:
-            self.server = subprocess.Popen([LABBOOT, "--config", self.conf, "serve"], stdin=subprocess.DEVNULL,
-                                           stdout=log, stderr=log)
+            self.server = subprocess.Popen([LABBOOT, "--config", self.conf, "serve", "--", *options],
+                                           stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until("the server listens", self.listens)
 
     def listens(self):
@@ -197,9 +198,11 @@ class Lab:
         with open(self.log_path, encoding="utf-8", errors="replace") as f:
             return f.read()
 
-    def connect(self, export="", address=None):
-        """A libnbd handle: by the Unix socket, or by TCP from the loopback address `address`."""
+    def connect(self, export="", address=None, prepare=None):
+        """A libnbd handle: by the Unix socket, or by TCP from the loopback address `address`. prepare(handle) comes first."""
         h = nbd.NBD()
+        if prepare:
+            prepare(h)
         h.add_meta_context("base:allocation")
         h.set_full_info(True)
         h.set_export_name(export)
@@ -211,18 +214,18 @@ class Lab:
         return h
 
     @contextlib.contextmanager
-    def nbd(self, export="", address=None):
-        h = self.connect(export, address)
+    def nbd(self, export="", address=None, prepare=None):
+        h = self.connect(export, address, prepare)
         try:
             yield h
         finally:
             with contextlib.suppress(nbd.Error):
                 h.shutdown()
 
-    def refused(self, export, address=None):
+    def refused(self, export, address=None, prepare=None):
         """Whether the export is refused."""
         try:
-            self.connect(export, address).shutdown()
+            self.connect(export, address, prepare).shutdown()
         except nbd.Error:
             return True
         return False

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""The server takes the sockets that systemd opened, TCP and Unix, and none of its own configuration."""
+"""The server takes the sockets that systemd opened, TCP and Unix, and none of its own configuration; TLS as configured."""
 import os
 import socket
 import subprocess
@@ -43,8 +43,19 @@ def exports_by(connect):
     return names
 
 
+def with_keys(h):
+    h.set_tls(nbd.TLS_REQUIRE)
+    h.set_tls_psk_file(KEYS)
+    h.set_tls_username("lab")
+
+
 with Lab() as lab:
     lab.machine(1)
+    KEYS = lab.file("keys.psk", 0)
+    with open(KEYS, "w", encoding="ascii") as f:
+        f.write(f"lab:{32 * 'ab'}\n")
+    lab.settings["access"] = {"tls": "require", "tls-credentials": KEYS}
+    lab.write_conf()
     with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix:
         tcp.bind(("127.0.0.1", 0))
         port = tcp.getsockname()[1]
@@ -55,7 +66,12 @@ with Lab() as lab:
         serve_activated(lab, (tcp, unix))
     until("the server answers", lambda: lab.alive() and os.path.exists(f"{lab.dir}/run/server.lock"))
     exports_by(lambda h: h.connect_unix(path))
-    exports_by(lambda h: h.connect_tcp("127.0.0.1", str(port)))
+    exports_by(lambda h: (with_keys(h), h.connect_tcp("127.0.0.1", str(port))))
+    try:
+        exports_by(lambda h: h.connect_tcp("127.0.0.1", str(port)))
+        raise AssertionError("TLS is not required")
+    except nbd.Error:
+        pass
     assert not os.path.exists(lab.socket), "it opened the configured socket too"
     with socket.socket() as s:
         assert s.connect_ex(("127.0.0.1", lab.port)) != 0, "it opened the configured port too"

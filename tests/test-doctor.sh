@@ -4,7 +4,7 @@
 
 # shellcheck source=tests/functions.sh
 . "${srcdir:-.}/tests/functions.sh"
-need mkfs.ext4 sqlite3 /usr/bin/python3 nbdinfo
+need mkfs.ext4 sqlite3 /usr/bin/python3 nbdinfo openssl
 
 lb() { "$labboot" "$@"; }
 sql() { sqlite3 "$tmp/state/catalog.db" "PRAGMA foreign_keys = ON; $1"; }
@@ -72,8 +72,19 @@ fi
 
 say "TLS"
 cp "$LABBOOT_CONFIG" "$tmp/aside.conf"
-sed -i "s|^\[access\].*|&\ntls = require\ntls-credentials = $tmp/nothing|" "$LABBOOT_CONFIG"
-found "tls" "TLS: .*$tmp/nothing: No such file"
+sed -i "s|^\[access\].*|&\ntls = require\ntls-credentials = $tmp/tls|" "$LABBOOT_CONFIG"
+found "tls" "TLS: $tmp/tls: no such file"
+# certificate DAYS: the server's, which signs itself.
+certificate() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$tmp/tls/server-key.pem" \
+        -out "$tmp/tls/server-cert.pem" -days "$1" -subj /CN=lab 2> /dev/null
+    cp "$tmp/tls/server-cert.pem" "$tmp/tls/ca-cert.pem"
+}
+mkdir "$tmp/tls"
+certificate 10
+found "tls-expiring" "server-cert.pem: it has ended, or will within two weeks"
+certificate 100
+expect_status 0 lb doctor
 cp "$tmp/aside.conf" "$LABBOOT_CONFIG"
 
 say "the network"

@@ -183,6 +183,16 @@ static void access_follows_the_mode(void)
     conf_release(&c);
 }
 
+static void lines_are_known(void)
+{
+    struct conf c;
+    load_text("[server]\nport = 99\n[access]\n\ntls = require\n", &c);
+    CHECK(c.access.tls == CONF_TLS_REQUIRE && c.access.tls_credentials[0] == '/');
+    CHECK(conf_line(&c, "access", "tls") == 5 && conf_line(&c, "server", "port") == 2);
+    CHECK(conf_line(&c, "access", "tls-credentials") == 0 && conf_line(&c, "access", "port") == 0);
+    conf_release(&c);
+}
+
 static void spellings(void)
 {
     struct conf c;
@@ -327,6 +337,7 @@ int main(void)
     UNIT(another_reading_is_taken_over);
     UNIT(paths_follow_their_folders);
     UNIT(access_follows_the_mode);
+    UNIT(lines_are_known);
     UNIT(spellings);
     UNIT(bad_files);
     UNIT(hostile_bytes);
