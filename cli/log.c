@@ -174,16 +174,17 @@ static void interrupt(int sig)
     interrupted = 1;
 }
 
-/* Blocked but while wait_a_moment waits, so that none is missed. */
+/* Blocked but while wait_a_moment waits, so that none is missed. A reader that goes away in the middle of a line is an end
+ * like any other. */
 static int catch_signals(sigset_t *ret_before, struct err *e)
 {
-    const struct sigaction act = {.sa_handler = interrupt};
+    const struct sigaction act = {.sa_handler = interrupt}, ignore = {.sa_handler = SIG_IGN};
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     if (sigprocmask(SIG_BLOCK, &set, ret_before) < 0 || sigaction(SIGINT, &act, NULL) < 0 ||
-        sigaction(SIGTERM, &act, NULL) < 0)
+        sigaction(SIGTERM, &act, NULL) < 0 || sigaction(SIGPIPE, &ignore, NULL) < 0)
         return err_sys(e, errno, "signals");
     sigdelset(ret_before, SIGINT);
     sigdelset(ret_before, SIGTERM);
@@ -220,19 +221,26 @@ static int print_new(struct cli *c, struct trail_filter *f, struct printer *p, s
 }
 
 /* The version is read before the events: so none is missed. */
-static int follow(struct cli *c, struct trail_filter *f, struct printer *p, struct err *e)
+static int print_until_end(struct cli *c, struct trail_filter *f, struct printer *p, const sigset_t *mask,
+                           struct err *e)
 {
     uint64_t seen, now;
-    sigset_t mask;
-    if (catch_signals(&mask, e) < 0 || catalog_data_version(c->catalog, &seen, e) < 0 ||
-        print_new(c, f, p, e) < 0)
+    if (catalog_data_version(c->catalog, &seen, e) < 0 || print_new(c, f, p, e) < 0)
         return -1;
-    while (wait_a_moment(&mask)) {
+    while (wait_a_moment(mask)) {
         if (catalog_data_version(c->catalog, &now, e) < 0 || (now != seen && print_new(c, f, p, e) < 0))
             return -1;
         seen = now;
     }
     return 0;
+}
+
+static int follow(struct cli *c, struct trail_filter *f, struct printer *p, struct err *e)
+{
+    sigset_t mask;
+    if (catch_signals(&mask, e) < 0)
+        return -1;
+    return print_until_end(c, f, p, &mask, e) < 0 && e->sys != EPIPE ? -1 : 0;
 }
 
 static int run_log(struct cli *c, struct err *e)
