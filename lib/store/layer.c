@@ -3,6 +3,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/fsutil.h"
+#include "lib/store/medium.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,7 @@ struct layers {
     pthread_mutex_t
         lock; /* of the list and of all refs; no other lock is taken under it, and no file touched */
     struct layer *first;
+    bool medium; /* set before the first is opened */
 };
 
 DEFINE_CLEANUP(layer, struct layer, layer_close);
@@ -27,6 +29,11 @@ int layers_new(struct layers **ret, struct err *e)
     pthread_mutex_init(&r->lock, NULL);
     *ret = r;
     return 0;
+}
+
+void layers_read_medium(struct layers *r)
+{
+    r->medium = true;
 }
 
 void layers_free(struct layers *r)
@@ -125,14 +132,23 @@ static int open_locked(const char *path, int *ret_fd, struct err *e)
     return 0;
 }
 
-static int open_file(const char *path, struct layer **ret, struct err *e)
+/* The footer is read before there is a layer: from then on the page cache has it as the disk does. */
+static int prepare_medium(int fd, struct err *e)
+{
+    uint8_t footer[FOOTER_SIZE];
+    off_t size = lseek(fd, 0, SEEK_END);
+    medium_prepare(fd);
+    return size < FOOTER_SIZE ? 0 : medium_pread(fd, footer, sizeof footer, (uint64_t)size - FOOTER_SIZE, e);
+}
+
+static int open_file(const struct layers *r, const char *path, struct layer **ret, struct err *e)
 {
     struct footer footer;
     struct hash hash;
     cleanup(close) int fd = -1;
     if (open_locked(path, &fd, e) < 0)
         return -1;
-    if (layer_read_footer(fd, &footer, &hash, e) < 0)
+    if ((r->medium && prepare_medium(fd, e) < 0) || layer_read_footer(fd, &footer, &hash, e) < 0)
         return err_wrap(e, "%s", path);
     struct layer *l = calloc(1, sizeof *l);
     if (!l)
@@ -149,7 +165,7 @@ static int open_file(const char *path, struct layer **ret, struct err *e)
 static int open_and_register(struct layers *r, const char *path, struct layer **ret, struct err *e)
 {
     struct layer *l;
-    if (open_file(path, &l, e) < 0)
+    if (open_file(r, path, &l, e) < 0)
         return -1;
     l->registry = r;
     l->refs = 1;
@@ -235,7 +251,9 @@ int layer_pread(const struct layer *l, void *buf, size_t count, uint64_t offset,
     if (add_overflows(offset, count, &end) || end > l->footer.file_length - FOOTER_SIZE)
         return err_set_sys(e, ERR_CORRUPT, EIO, "layer %s: nothing can be at %" PRIu64,
                            uuid_to_text(&l->footer.layer, text), offset);
-    if (full_pread(l->fd, buf, count, offset, e) < 0)
+    int r = l->registry->medium ? medium_pread(l->fd, buf, count, offset, e)
+                                : full_pread(l->fd, buf, count, offset, e);
+    if (r < 0)
         return err_wrap(e, "layer %s", uuid_to_text(&l->footer.layer, text));
     return 0;
 }

@@ -19,6 +19,8 @@ struct layer {
 };
 
 int layers_new(struct layers **ret, struct err *e) must_check;
+/* Those that are opened from now on are read as medium.h says. */
+void layers_read_medium(struct layers *r);
 /* All layers are closed. NULL is fine. */
 void layers_free(struct layers *r);
 

@@ -29,6 +29,11 @@ int store_open(const char *images_dir, uint64_t cache_memory, struct store **ret
     return 0;
 }
 
+void store_read_medium(struct store *s)
+{
+    layers_read_medium(s->layers);
+}
+
 void store_close(struct store *s)
 {
     if (!s)

@@ -21,6 +21,9 @@ struct view; /* a version opened for reading, reference counted */
 /* `images_dir` is absolute. `cache_memory`: bytes for decompressed chunks; 0 for a process that reads nothing
  * twice (a minimum of a few slots is used). No thread is started. */
 int store_open(const char *images_dir, uint64_t cache_memory, struct store **ret, struct err *e) must_check;
+/* For a store that was just opened: what is read of it comes from the disk, past the page cache, which stays as it is
+ * (medium.h). Only for who looks whether the disk still has it: it is slow. */
+void store_read_medium(struct store *s);
 /* All views must be closed. NULL is fine. */
 void store_close(struct store *s);
 const char *store_images_dir(const struct store *s);

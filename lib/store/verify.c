@@ -31,6 +31,7 @@ struct run {
     const struct verify_options *o;
     struct uuid *swept; /* layers whose frames were all looked at */
     size_t nswept;
+    bool counting;  /* only how much there is to read */
     uint64_t *seen; /* hashes of places; NULL: a single version, which has each but once */
     struct place bad[BAD_MAX];
     size_t nbad;
@@ -44,9 +45,9 @@ struct pass {
     struct run *run;
     struct view *view;
     struct verify_result *result;
-    uint64_t leaves, chunk_size, size;
-    struct uuid *layers; /* by the index that entries use */
-    bool *swept;         /* by the same */
+    uint64_t leaves, chunk_size, size, from; /* from: the first leaf whose data is wanted */
+    struct uuid *layers;                     /* by the index that entries use */
+    bool *swept;                             /* by the same */
     size_t nlayers;
 
     pthread_mutex_t lock;
@@ -75,12 +76,27 @@ static bool is_damage(const struct err *e)
     return e->code == ERR_CORRUPT || e->code == ERR_NOT_FOUND || e->sys == EIO;
 }
 
-static void note_damage(struct verify_result *r, uint64_t chunks, const char *why)
+static void note_place(struct verify_result *r, const struct uuid *layer, uint64_t chunks)
+{
+    size_t i = 0;
+    while (i < r->ndamage && !uuid_equal(&r->damage[i].layer, layer))
+        i++;
+    if (i == VERIFY_DAMAGE_MAX)
+        return;
+    if (i == r->ndamage)
+        r->damage[r->ndamage++] = (struct verify_damage){.layer = *layer};
+    r->damage[i].chunks += chunks;
+}
+
+/* `layer` NULL: that of the version itself, which could not be read. */
+static void note_damage(struct verify_result *r, const struct uuid *layer, uint64_t chunks, const char *why)
 {
     if (!r->damaged)
         snprintf(r->why, sizeof r->why, "%s", why);
     r->damaged = true;
     r->damaged_chunks += chunks;
+    if (layer)
+        note_place(r, layer, chunks);
 }
 
 /* ---- what is known; the lock is held ----------------------------------------------------------------------------- */
@@ -133,28 +149,39 @@ static struct place place_of(const struct pass *p, const struct leaf_entry *n)
 
 /* ---- one leaf ---------------------------------------------------------------------------------------------------- */
 
-static void note_shared_damage(struct pass *p, uint64_t chunk)
+static void note_shared_damage(struct pass *p, const struct place *at, uint64_t chunk)
 {
     char why[80];
     snprintf(why, sizeof why, "chunk %" PRIu64 " is damaged, as in an older version", chunk);
-    note_damage(p->result, 1, why);
+    note_damage(p->result, &at->layer, 1, why);
 }
 
-/* Whether the chunk is to be read; damage that is known already is noted. The lock is held. */
-static bool wants_chunk(struct worker *w, unsigned i)
+/* Damage that is known already is noted. */
+static bool is_known(struct worker *w, unsigned i)
 {
     struct pass *p = w->p;
     struct run *run = p->run;
     const struct leaf_entry *n = &w->entries[i];
-    if (n->codec == CODEC_ZERO || run->o->index_only)
-        return false;
-    if (n->layer >= p->nlayers || run->o->sha256 || run->forgetful)
-        return true;
     struct place at = place_of(p, n);
-    if (!p->swept[n->layer] && !is_seen(run, &at))
-        return true;
+    if (run->o->sha256 || run->forgetful || (!p->swept[n->layer] && !is_seen(run, &at)))
+        return false;
     if (run->nbad > 0 && is_bad(run, &at))
-        note_shared_damage(p, w->leaf * LEAF_CHUNKS + i);
+        note_shared_damage(p, &at, w->leaf * LEAF_CHUNKS + i);
+    return true;
+}
+
+/* Whether the chunk is to be read. */
+static bool wants_chunk(struct worker *w, unsigned i)
+{
+    struct run *run = w->p->run;
+    const struct leaf_entry *n = &w->entries[i];
+    if (n->codec == CODEC_ZERO || run->o->index_only || w->leaf < w->p->from || is_known(w, i))
+        return false;
+    if (!run->counting)
+        return true;
+    struct place at = place_of(w->p, n);
+    note_seen(run, &at);
+    run->total += n->stored;
     return false;
 }
 
@@ -194,20 +221,31 @@ static uint64_t leaf_bytes(const struct worker *w)
     return min_u64(LEAF_CHUNKS * w->p->chunk_size, w->p->size - leaf_offset(w));
 }
 
+static int pace(struct worker *w, uint64_t bytes, struct err *e)
+{
+    const struct verify_watch *watch = &w->p->run->o->watch;
+    if (watch->pace && !watch->pace(watch->ctx, bytes))
+        return err_set(e, ERR_FAILED, "interrupted");
+    return 0;
+}
+
 /* 0: it was looked at, whole or not. */
 static int check_chunk(struct worker *w, unsigned i, struct err *e)
 {
     struct pass *p = w->p;
     const struct leaf_entry *n = &w->entries[i];
+    if (pace(w, n->stored, e) < 0)
+        return -1;
     int r = view_check_entry(p->view, w->leaf * LEAF_CHUNKS + i, n, w->scratch, e);
     if (r < 0 && !is_damage(e))
         return -1;
     struct place at = place_of(p, n);
     pthread_mutex_lock(&p->lock);
     note_seen(p->run, &at);
+    p->run->done += n->stored;
     if (r < 0) {
         note_bad(p->run, &at);
-        note_damage(p->result, 1, e->msg);
+        note_damage(p->result, &at.layer, 1, e->msg);
     }
     pthread_mutex_unlock(&p->lock);
     uint64_t from = i * p->chunk_size;
@@ -216,19 +254,33 @@ static int check_chunk(struct worker *w, unsigned i, struct err *e)
     return 0;
 }
 
+static void lose_leaf(struct worker *w, const char *why)
+{
+    struct pass *p = w->p;
+    struct root_entry r;
+    struct err ignored;
+    const struct uuid *layer = &p->layers[p->nlayers - 1];
+    if (root_entry_decode(view_root(p->view) + w->leaf * ROOT_ENTRY_SIZE, &r, &ignored) == 0 &&
+        r.layer < p->nlayers)
+        layer = &p->layers[r.layer];
+    pthread_mutex_lock(&p->lock);
+    note_damage(p->result, layer, div_up(leaf_bytes(w), p->chunk_size), why);
+    p->leaf_lost = true;
+    pthread_mutex_unlock(&p->lock);
+    memset(w->raw, 0, sizeof w->raw);
+}
+
 static int check_leaf(struct worker *w, struct err *e)
 {
     struct pass *p = w->p;
     if (w->data)
         memset(w->data, 0, LEAF_CHUNKS * p->chunk_size);
+    if (pace(w, LEAF_SIZE, e) < 0)
+        return -1;
     if (read_leaf(w, e) < 0) {
         if (!is_damage(e))
             return -1;
-        pthread_mutex_lock(&p->lock);
-        note_damage(p->result, div_up(leaf_bytes(w), p->chunk_size), e->msg);
-        p->leaf_lost = true;
-        pthread_mutex_unlock(&p->lock);
-        memset(w->raw, 0, sizeof w->raw);
+        lose_leaf(w, e->msg);
         return 0;
     }
     for (unsigned i = 0; i * p->chunk_size < leaf_bytes(w); i++)
@@ -247,9 +299,16 @@ static int report_locked(struct run *run, struct err *e)
     if (!run->o->progress.report || ns - run->reported_at < REPORT_INTERVAL_NS)
         return 0;
     run->reported_at = ns;
-    if (!run->o->progress.report(run->o->progress.ctx, run->done, run->total))
+    if (!run->o->progress.report(run->o->progress.ctx, run->done, run->counting ? 0 : run->total))
         return err_set(e, ERR_FAILED, "interrupted");
     return 0;
+}
+
+static void tell_seen_locked(struct worker *w)
+{
+    const struct run *run = w->p->run;
+    if (run->o->watch.seen && !run->counting)
+        run->o->watch.seen(run->o->watch.ctx, w->p->result, leaf_offset(w) + leaf_bytes(w), false);
 }
 
 static int finish_leaf_locked(struct worker *w, struct err *e)
@@ -259,12 +318,13 @@ static int finish_leaf_locked(struct worker *w, struct err *e)
         pthread_cond_wait(&p->turned, &p->lock);
     if (p->stopped)
         return 0;
-    checksum_leaf(&p->sum, w->leaf, w->raw);
+    if (!p->run->counting)
+        checksum_leaf(&p->sum, w->leaf, w->raw);
     if (w->data)
         sha256_update(&p->sha, leaf_bytes(w), w->data);
-    p->run->done += leaf_bytes(w);
     p->turn++;
     pthread_cond_broadcast(&p->turned);
+    tell_seen_locked(w);
     return report_locked(p->run, e);
 }
 
@@ -301,8 +361,9 @@ static int worker_run(struct pass *p, struct err *e)
     if (!w)
         return err_sys(e, ENOMEM, "worker");
     w->p = p;
-    cleanup(free) uint8_t *data = p->run->o->sha256 ? malloc(LEAF_CHUNKS * p->chunk_size) : NULL;
-    if (p->run->o->sha256 && !data)
+    const bool whole = p->run->o->sha256 && !p->run->counting;
+    cleanup(free) uint8_t *data = whole ? malloc(LEAF_CHUNKS * p->chunk_size) : NULL;
+    if (whole && !data)
         return err_sys(e, ENOMEM, "buffer of a worker");
     w->data = data;
     if (scratch_take(p->run->store->scratch, &w->scratch, e) < 0)
@@ -358,20 +419,25 @@ static int list_layers(struct pass *p, struct err *e)
 }
 
 /* After the last leaf. */
-static void finish_version(struct pass *p)
+static void check_sums(struct pass *p)
 {
     const struct footer *f = view_footer(p->view);
-    struct run *run = p->run;
     uint8_t sum[CHECKSUM_SIZE];
     checksum_end(&p->sum, sum);
     if (!p->result->damaged && memcmp(sum, f->checksum, sizeof sum) != 0)
-        note_damage(p->result, 0, "its index does not have the checksum that its footer says");
-    if (run->o->sha256 && !p->result->damaged) {
+        note_damage(p->result, &f->layer, 0, "its index does not have the checksum that its footer says");
+    p->result->has_sha256 = p->run->o->sha256 && !p->result->damaged;
+    if (p->result->has_sha256)
         sha256_digest(&p->sha, sizeof p->result->sha256, p->result->sha256);
-        p->result->has_sha256 = true;
-    }
+}
+
+static void finish_version(struct pass *p)
+{
+    struct run *run = p->run;
+    if (!run->counting)
+        check_sums(p);
     if (!run->o->index_only && !p->leaf_lost)
-        run->swept[run->nswept++] = f->layer;
+        run->swept[run->nswept++] = view_footer(p->view)->layer;
 }
 
 static int check_leaves(struct pass *p, struct err *e)
@@ -395,7 +461,8 @@ static int check_view(struct run *run, struct view *v, struct verify_result *res
                      .result = result,
                      .leaves = leaves_of(f->virtual_size, f->chunk_shift),
                      .chunk_size = UINT64_C(1) << f->chunk_shift,
-                     .size = f->virtual_size};
+                     .size = f->virtual_size,
+                     .from = result->from / (LEAF_CHUNKS << f->chunk_shift)};
     pthread_mutex_init(&p.lock, NULL);
     pthread_cond_init(&p.turned, NULL);
     checksum_start(&p.sum, p.size, f->chunk_shift);
@@ -414,11 +481,11 @@ static int check_version(struct run *run, const struct uuid *image, struct verif
                          struct err *e)
 {
     struct view *v;
-    *result = (struct verify_result){.version = result->version};
+    *result = (struct verify_result){.version = result->version, .from = result->from};
     if (view_open(run->store, image, result->version, &v, e) < 0) {
         if (!is_damage(e))
             return -1;
-        note_damage(result, 0, e->msg);
+        note_damage(result, NULL, 0, e->msg);
         return 0;
     }
     int r = check_view(run, v, result, e);
@@ -426,31 +493,56 @@ static int check_version(struct run *run, const struct uuid *image, struct verif
     return r;
 }
 
-/* For the progress: what cannot be opened counts nothing. */
-static uint64_t size_of(struct run *run, const struct uuid *image, uint64_t version)
+static void forget_all(struct run *run)
 {
-    struct err e;
-    struct view *v;
-    if (!run->o->progress.report || view_open(run->store, image, version, &v, &e) < 0)
-        return 0;
-    uint64_t size = view_footer(v)->virtual_size;
-    view_close(v);
-    return size;
+    const struct verify_options *o = run->o;
+    run->nswept = o->nknown;
+    if (o->nknown > 0)
+        memcpy(run->swept, o->known, o->nknown * sizeof *run->swept);
+    if (run->seen)
+        memset(run->seen, 0, SEEN_SLOTS * sizeof *run->seen);
+}
+
+/* The same way through all indexes, so that exactly what will be read counts. */
+static int count_bytes(struct run *run, const struct uuid *image, const struct verify_result *results,
+                       size_t count, struct err *e)
+{
+    run->counting = true;
+    for (size_t i = 0; i < count; i++) {
+        struct verify_result r = results[i];
+        if (check_version(run, image, &r, e) < 0)
+            return -1;
+    }
+    run->counting = false;
+    forget_all(run);
+    return 0;
+}
+
+static int check_all(struct run *run, const struct uuid *image, struct verify_result *results, size_t count,
+                     struct err *e)
+{
+    const struct verify_watch *watch = &run->o->watch;
+    for (size_t i = 0; i < count; i++) {
+        if (check_version(run, image, &results[i], e) < 0)
+            return -1;
+        if (watch->seen)
+            watch->seen(watch->ctx, &results[i], 0, true);
+    }
+    return 0;
 }
 
 int store_verify(struct store *s, const struct uuid *image, const struct verify_options *o,
                  struct verify_result *results, size_t count, struct err *e)
 {
+    const bool many = count > 1 && !o->index_only;
     cleanup(free) struct run *run = calloc(1, sizeof *run);
-    cleanup(free) struct uuid *swept = calloc(count + 1, sizeof *swept);
-    cleanup(free) uint64_t *seen = count > 1 && !o->index_only ? calloc(SEEN_SLOTS, sizeof *seen) : NULL;
-    if (!run || !swept || (!seen && count > 1 && !o->index_only))
+    cleanup(free) struct uuid *swept = calloc(count + o->nknown + 1, sizeof *swept);
+    cleanup(free) uint64_t *seen = many ? malloc(SEEN_SLOTS * sizeof *seen) : NULL;
+    if (!run || !swept || (!seen && many))
         return err_sys(e, ENOMEM, "verify");
     *run = (struct run){.store = s, .o = o, .swept = swept, .seen = seen};
-    for (size_t i = 0; i < count; i++)
-        run->total += size_of(run, image, results[i].version);
-    for (size_t i = 0; i < count; i++)
-        if (check_version(run, image, &results[i], e) < 0)
-            return -1;
-    return 0;
+    forget_all(run);
+    if (o->progress.report && count_bytes(run, image, results, count, e) < 0)
+        return -1;
+    return check_all(run, image, results, count, e);
 }

@@ -6,9 +6,12 @@
 #include "tests/unit/craft.h"
 #include "tests/unit/unit.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <nettle/sha2.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 
 static struct err e;
 static unsigned seed = 7;
@@ -54,7 +57,7 @@ static void verify(const struct lineage *l, const struct verify_options *o, stru
 {
     struct store *s = craft_store(0);
     for (size_t i = 0; i < n; i++)
-        r[i].version = 100 + i;
+        r[i] = (struct verify_result){.version = 100 + i};
     CHECK_OK(store_verify(s, &l->spec.image, o, r, n, &e));
     store_close(s);
 }
@@ -71,6 +74,18 @@ static void expect(const struct lineage *l, const char *damaged)
             exit(1);
         }
         CHECK(r[i].damaged == (r[i].why[0] != '\0'));
+    }
+}
+
+/* The first chunk from there on that is not zero. */
+static unsigned chunk_with_data(const struct craft *c, unsigned chunk)
+{
+    struct leaf_entry n;
+    for (;; chunk++) {
+        CHECK(chunk < c->chunks);
+        CHECK_OK(leaf_entry_decode(c->leaves + chunk * ENTRY_SIZE, 16, &n, &e));
+        if (n.codec != CODEC_ZERO)
+            return chunk;
     }
 }
 
@@ -280,8 +295,8 @@ static void what_is_shared_is_read_once(void)
 
 static bool stop(void *ctx, uint64_t done, uint64_t total)
 {
-    (void)ctx;
-    CHECK(done <= total && total == VERSIONS * DISK_SIZE);
+    CHECK(done == 0 && total == 0); /* it still counts */
+    ++*(unsigned *)ctx;
     return false;
 }
 
@@ -289,12 +304,249 @@ static void it_can_be_interrupted(void)
 {
     struct lineage l;
     struct verify_result r[VERSIONS] = {{.version = 100}, {.version = 101}, {.version = 102}};
-    const struct verify_options o = {.progress = {.report = stop}, .threads = 4};
+    unsigned calls = 0;
+    const struct verify_options o = {.progress = {.report = stop, .ctx = &calls}, .threads = 4};
     lineage_make(&l, CODEC_ZSTD);
     struct store *s = craft_store(0);
     CHECK_FAILS(store_verify(s, &l.spec.image, &o, r, VERSIONS, &e), ERR_FAILED);
     CHECK_STR(e.msg, "interrupted");
+    CHECK(calls == 1);
     store_close(s);
+    lineage_release(&l);
+}
+
+/* --- slowly, and again later --- */
+
+struct watched {
+    uint64_t bytes, limit; /* asked for; where it is stopped, 0: never */
+    uint64_t to;           /* of the version that is not over yet */
+    unsigned over, calls;
+    bool damaged;
+};
+
+static bool count_bytes(void *ctx, uint64_t bytes)
+{
+    struct watched *w = ctx;
+    w->bytes += bytes;
+    return w->limit == 0 || w->bytes < w->limit;
+}
+
+static void see(void *ctx, const struct verify_result *r, uint64_t to, bool over)
+{
+    struct watched *w = ctx;
+    CHECK(over || to > w->to);
+    w->calls++;
+    w->over += over;
+    w->to = over ? 0 : to;
+    w->damaged |= r->damaged;
+}
+
+static struct verify_options watching(struct watched *w)
+{
+    *w = (struct watched){.bytes = 0};
+    return (struct verify_options){.watch = {.pace = count_bytes, .seen = see, .ctx = w}, .threads = 1};
+}
+
+static uint64_t file_size(const char *path)
+{
+    struct stat st;
+    CHECK(stat(path, &st) == 0);
+    return (uint64_t)st.st_size;
+}
+
+static void what_is_read_is_told_before(void)
+{
+    struct lineage l;
+    struct verify_result r[VERSIONS];
+    struct watched w;
+    struct verify_options o = watching(&w);
+    lineage_make(&l, CODEC_RAW);
+    verify(&l, &o, r, VERSIONS);
+    uint64_t files = 0;
+    for (unsigned i = 0; i < VERSIONS; i++)
+        files += file_size(l.paths[i]);
+    CHECK(w.over == VERSIONS && w.calls == VERSIONS * 4); /* three leaves each */
+    CHECK(w.bytes > files - VERSIONS * 4 * 65536 && w.bytes < files + VERSIONS * 3 * LEAF_SIZE);
+    lineage_release(&l);
+}
+
+/* Layers that were found whole are not read again, and of the others only what is theirs. */
+static void what_is_known_is_not_read(void)
+{
+    struct lineage l;
+    struct watched w;
+    struct verify_options o = watching(&w);
+    lineage_make(&l, CODEC_RAW);
+    const struct uuid known[] = {l.layers[0].footer.layer, l.layers[1].footer.layer};
+    o.known = known;
+    o.nknown = 2;
+    struct store *s = craft_store(0);
+    struct verify_result r = {.version = 102};
+    CHECK_OK(store_verify(s, &l.spec.image, &o, &r, 1, &e));
+    CHECK(!r.damaged && w.bytes == 65536 + 3 * LEAF_SIZE);
+    /* So damage there is nobody's business now; in its own chunk it is. */
+    craft_flip(l.paths[0], frame_of(&l.layers[0], 11));
+    CHECK_OK(store_verify(s, &l.spec.image, &o, &r, 1, &e));
+    CHECK(!r.damaged);
+    craft_flip(l.paths[2], frame_of(&l.layers[2], 10));
+    CHECK_OK(store_verify(s, &l.spec.image, &o, &r, 1, &e));
+    CHECK(r.damaged && r.damaged_chunks == 1);
+    store_close(s);
+    lineage_release(&l);
+}
+
+/* Stopped at any place, it goes on there: everything is read once, and found. */
+static void it_goes_on_where_it_was(void)
+{
+    struct lineage l;
+    struct watched whole, part;
+    struct verify_options o = watching(&whole);
+    lineage_make(&l, CODEC_ZSTD);
+    struct store *s = craft_store(0);
+    struct verify_result r = {.version = 100};
+    CHECK_OK(store_verify(s, &l.spec.image, &o, &r, 1, &e));
+    uint64_t first = frame_of(&l.layers[0], chunk_with_data(&l.layers[0], 0));
+    uint64_t last = frame_of(&l.layers[0], chunk_with_data(&l.layers[0], 256));
+    for (uint64_t limit = 1; limit < whole.bytes; limit += whole.bytes / 7) {
+        o = watching(&part);
+        part.limit = limit;
+        r.from = 0;
+        CHECK_FAILS(store_verify(s, &l.spec.image, &o, &r, 1, &e), ERR_FAILED);
+        CHECK_STR(e.msg, "interrupted");
+        r.from = part.to;
+        o = watching(&part);
+        CHECK_OK(store_verify(s, &l.spec.image, &o, &r, 1, &e));
+        CHECK(!r.damaged && part.over == 1 && part.bytes <= whole.bytes);
+        CHECK(r.from < 16 * MIB || part.bytes < whole.bytes / 2);
+        craft_flip(l.paths[0], last);
+        CHECK_OK(store_verify(s, &l.spec.image, &o, &r, 1, &e));
+        CHECK(r.damaged);
+        craft_flip(l.paths[0], last);
+        craft_flip(l.paths[0], first);
+        CHECK_OK(store_verify(s, &l.spec.image, &o, &r, 1, &e));
+        CHECK(r.damaged == (r.from == 0));
+        craft_flip(l.paths[0], first);
+    }
+    store_close(s);
+    lineage_release(&l);
+}
+
+static void it_says_in_which_files_the_damage_lies(void)
+{
+    struct lineage l;
+    struct verify_result r[VERSIONS];
+    const struct verify_options o = {0};
+    lineage_make(&l, CODEC_ZSTD);
+    craft_flip(l.paths[0], frame_of(&l.layers[0], 11));
+    craft_flip(l.paths[0], frame_of(&l.layers[0], chunk_with_data(&l.layers[0], 12)));
+    craft_flip(l.paths[2], frame_of(&l.layers[2], 10));
+    verify(&l, &o, r, VERSIONS);
+    for (unsigned i = 0; i < VERSIONS; i++) {
+        CHECK(r[i].ndamage == (i == 2 ? 2 : 1) && r[i].damaged_chunks == (i == 2 ? 3 : 2));
+        for (unsigned k = 0; k < r[i].ndamage; k++) {
+            bool oldest = uuid_equal(&r[i].damage[k].layer, &l.layers[0].footer.layer);
+            CHECK(oldest || uuid_equal(&r[i].damage[k].layer, &l.layers[2].footer.layer));
+            CHECK(r[i].damage[k].chunks == (oldest ? 2 : 1));
+        }
+    }
+    /* A leaf that the oldest has for itself; a footer, whose file is all that can be told. */
+    struct root_entry root;
+    CHECK_OK(root_entry_decode(l.layers[0].root, &root, &e));
+    craft_flip(l.paths[0], root.offset + 77);
+    verify(&l, &o, r, 1);
+    CHECK(r[0].ndamage == 1 && r[0].damage[0].chunks == 128 && r[0].damaged_chunks == 128);
+    craft_flip(l.paths[0], l.layers[0].footer.file_length - 100);
+    verify(&l, &o, r, 1);
+    CHECK(r[0].damaged && r[0].ndamage == 0 && r[0].damaged_chunks == 0);
+    lineage_release(&l);
+}
+
+/* --- progress --- */
+
+struct reported {
+    uint64_t done, total;
+    unsigned calls;
+};
+
+static bool note_report(void *ctx, uint64_t done, uint64_t total)
+{
+    struct reported *p = ctx;
+    struct timespec rest = {.tv_nsec = 210 * 1000 * 1000}; /* so that the next leaf reports too */
+    CHECK(total == 0 || (done >= p->done && done <= total));
+    CHECK(p->total == 0 || p->total == total);
+    *p = (struct reported){done, total, p->calls + 1};
+    nanosleep(&rest, NULL);
+    return true;
+}
+
+/* Each frame counts once, whatever number of versions has it, and in the end all were there. */
+static void progress_counts_what_is_read(void)
+{
+    struct lineage l;
+    struct verify_result r[VERSIONS];
+    lineage_make(&l, CODEC_RAW);
+    uint64_t files = 0;
+    for (unsigned i = 0; i < VERSIONS; i++)
+        files += file_size(l.paths[i]);
+    for (int sha256 = 0; sha256 < 2; sha256++) {
+        struct reported p = {0};
+        const struct verify_options o = {
+            .progress = {.report = note_report, .ctx = &p}, .threads = 1, .sha256 = sha256};
+        verify(&l, &o, r, VERSIONS);
+        CHECK(p.done == p.total && !r[0].damaged && !r[2].damaged);
+        CHECK(sha256 ? p.total > 2 * files : p.total < files && p.total > files - 300000);
+    }
+    lineage_release(&l);
+}
+
+/* --- what the disk has --- */
+
+static size_t cached_pages(const char *path)
+{
+    unsigned char pages[16384];
+    size_t size = (size_t)file_size(path), count = div_up(size, 4096), n = 0;
+    cleanup(close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0 && count <= sizeof pages);
+    void *map = mmap(NULL, size, PROT_NONE, MAP_SHARED, fd, 0);
+    CHECK(map != MAP_FAILED && mincore(map, size, pages) == 0);
+    munmap(map, size);
+    for (size_t i = 0; i < count; i++)
+        n += pages[i] & 1;
+    return n;
+}
+
+/* false: the file system keeps its pages in any case. */
+static bool drop_pages(const char *path)
+{
+    cleanup(close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0 && fsync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+    return cached_pages(path) == 0;
+}
+
+static void the_page_cache_stays_as_it_was(void)
+{
+    struct lineage l;
+    struct verify_result r[VERSIONS] = {{.version = 100}, {.version = 101}, {.version = 102}};
+    const struct verify_options o = {.threads = 1};
+    lineage_make(&l, CODEC_ZSTD);
+    bool can = true;
+    for (unsigned i = 0; i < VERSIONS; i++)
+        can &= drop_pages(l.paths[i]);
+    if (can) {
+        /* somebody uses 64 KiB in the middle of the oldest */
+        uint8_t used[65536];
+        cleanup(close) int fd = open(l.paths[0], O_RDONLY | O_CLOEXEC);
+        posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+        CHECK_OK(full_pread(fd, used, sizeof used, 65536, &e));
+        CHECK(cached_pages(l.paths[0]) == 16);
+        struct store *s = craft_store(0);
+        store_read_medium(s);
+        CHECK_OK(store_verify(s, &l.spec.image, &o, r, VERSIONS, &e));
+        store_close(s);
+        for (unsigned i = 0; i < VERSIONS; i++)
+            CHECK(!r[i].damaged && cached_pages(l.paths[i]) <= (i ? 2 : 18)); /* the footer's may stay */
+        CHECK(cached_pages(l.paths[0]) >= 16);
+    }
     lineage_release(&l);
 }
 
@@ -309,5 +561,11 @@ int main(void)
     UNIT(any_byte);
     UNIT(what_is_shared_is_read_once);
     UNIT(it_can_be_interrupted);
+    UNIT(what_is_read_is_told_before);
+    UNIT(what_is_known_is_not_read);
+    UNIT(it_goes_on_where_it_was);
+    UNIT(it_says_in_which_files_the_damage_lies);
+    UNIT(progress_counts_what_is_read);
+    UNIT(the_page_cache_stays_as_it_was);
     return 0;
 }
