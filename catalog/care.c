@@ -8,7 +8,7 @@
 
 /* ---- versions and their files ----------------------------------------------------------------------------------- */
 
-static void file_take(struct stmt *s, struct version_row *ret)
+void version_row_take(struct stmt *s, struct version_row *ret)
 {
     ret->version = take_uint(s);
     ret->parent = take_uint(s);
@@ -30,7 +30,7 @@ int version_rows(struct catalog *c, const struct uuid *image, struct version_row
     cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERSION_ROWS_OF);
     put_uuid(s, image);
     while ((row = stmt_row(s, e)) > 0) {
-        file_take(s, &f);
+        version_row_take(s, &f);
         if (list_append(&list, &count, &f, sizeof f, e) < 0)
             return -1;
     }
@@ -39,49 +39,6 @@ int version_rows(struct catalog *c, const struct uuid *image, struct version_row
     *ret = steal(&list);
     *ret_count = count;
     return 0;
-}
-
-static int version_event(struct catalog *c, const char *actor, const char *what, const struct uuid *image,
-                         uint64_t version, const char *detail, struct err *e)
-{
-    struct image i;
-    char object[OBJECT_SIZE * 2];
-    if (image_by_uuid(c, image, &i, e) < 0)
-        return -1;
-    snprintf(object, sizeof object, "image %s/%s@%" PRIu64, i.owner, i.name, version);
-    struct event ev = {.actor = actor, .what = what, .object = object, .detail = detail};
-    return event_write(c, &ev, e);
-}
-
-int version_mark_whole(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
-                       struct err *e)
-{
-    cleanup(tx) struct catalog *tx = NULL;
-    if (tx_begin(c, &tx, e) < 0)
-        return -1;
-    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERSION_WHOLE);
-    put_uuid(s, image);
-    put_nonzero(s, version);
-    if (stmt_run(s, e) < 0 ||
-        (db_changes(c) > 0 && version_event(c, actor, "version-whole", image, version, NULL, e) < 0))
-        return -1;
-    return tx_commit(&tx, e);
-}
-
-int version_set_sha256(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
-                       const uint8_t sha256[CHECKSUM_SIZE], struct err *e)
-{
-    cleanup(tx) struct catalog *tx = NULL;
-    if (tx_begin(c, &tx, e) < 0)
-        return -1;
-    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERSION_SHA256);
-    put_blob(s, sha256, CHECKSUM_SIZE);
-    put_uuid(s, image);
-    put_nonzero(s, version);
-    if (stmt_run(s, e) < 0 ||
-        (db_changes(c) > 0 && version_event(c, actor, "version-sha256", image, version, NULL, e) < 0))
-        return -1;
-    return tx_commit(&tx, e);
 }
 
 int version_flattened(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
@@ -101,7 +58,7 @@ int version_flattened(struct catalog *c, const char *actor, const struct uuid *i
     if (db_changes(c) == 0)
         return err_set(e, ERR_NOT_FOUND, "there is no version %" PRIu64, version);
     snprintf(detail, sizeof detail, "%s stored", format_size(stored_size, size));
-    if (version_event(c, actor, "version-flattened", image, version, detail, e) < 0)
+    if (image_event(c, actor, "version-flattened", image, version, detail, e) < 0)
         return -1;
     return tx_commit(&tx, e);
 }

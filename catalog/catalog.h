@@ -275,12 +275,6 @@ int version_flattened(struct catalog *c, const char *actor, const struct uuid *i
 /* The version that is that layer, as its row says: 1, 0 there is none, -1. */
 int version_of_layer(struct catalog *c, const struct uuid *layer, struct uuid *ret_image,
                      uint64_t *ret_version, struct err *e) must_check;
-/* A version that was marked damaged, and all of whose data was found whole. No change, no event. */
-int version_mark_whole(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
-                       struct err *e) must_check;
-/* Of the whole disk, as sha256sum of an exported raw file prints it. */
-int version_set_sha256(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
-                       const uint8_t sha256[CHECKSUM_SIZE], struct err *e) must_check;
 
 /* ---- setups ------------------------------------------------------------------------------------------------ */
 struct setup_image {

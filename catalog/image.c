@@ -351,23 +351,33 @@ int version_publish(struct catalog *c, const char *actor, const struct image *cr
     return tx_commit(&tx, e);
 }
 
-int version_mark_damaged(struct catalog *c, const struct uuid *image, uint64_t version, const char *why,
-                         struct err *e)
+int version_damage(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                   const char *why, bool *ret_news, struct err *e)
 {
-    cleanup(tx) struct catalog *tx = NULL;
     bool damaged;
-    if (tx_begin(c, &tx, e) < 0)
-        return -1;
     int row = version_state(c, image, version, &damaged, e);
     if (row == 0)
         return err_set(e, ERR_NOT_FOUND, "there is no version %llu", (unsigned long long)version);
-    if (row < 0 || damaged)
-        return row < 0 ? -1 : tx_commit(&tx, e);
+    if (row < 0)
+        return -1;
+    *ret_news = !damaged;
+    if (damaged)
+        return 0;
     cleanup(stmt) struct stmt *s = stmt_use(c, SQL_VERSION_DAMAGE);
     put_text(s, why);
     put_uuid(s, image);
     put_nonzero(s, version);
-    if (stmt_run(s, e) < 0 || image_event(c, "server", "version-damaged", image, version, why, e) < 0)
+    if (stmt_run(s, e) < 0)
+        return -1;
+    return image_event(c, actor, "version-damaged", image, version, why, e);
+}
+
+int version_mark_damaged(struct catalog *c, const struct uuid *image, uint64_t version, const char *why,
+                         struct err *e)
+{
+    bool news;
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0 || version_damage(c, "server", image, version, why, &news, e) < 0)
         return -1;
     return tx_commit(&tx, e);
 }

@@ -37,6 +37,9 @@ int version_check_good(struct catalog *c, const struct uuid *image, uint64_t ver
 /* "" when the version has none. */
 int version_kernel(struct catalog *c, const struct uuid *image, uint64_t version, char ret[TEXT_SIZE],
                    struct err *e) must_check;
+/* In the caller's transaction: marks it damaged, with an event. *ret_news: it was not before. ERR_NOT_FOUND. */
+int version_damage(struct catalog *c, const char *actor, const struct uuid *image, uint64_t version,
+                   const char *why, bool *ret_news, struct err *e) must_check;
 /* Makes the row of a version and raises last_version; the head stays. `boot` 0: imported. */
 int version_insert(struct catalog *c, const struct version_new *v, int64_t boot, struct err *e) must_check;
 /* Of "image OWNER/NAME@VERSION"; version 0: of the image itself. */
@@ -45,6 +48,9 @@ int image_event(struct catalog *c, const char *actor, const char *what, const st
 int image_head_set(struct catalog *c, const struct uuid *image, uint64_t version, struct err *e) must_check;
 /* ERR_STATE when the owner has another image of that name. */
 int image_name_free(struct catalog *c, const char *owner, const char *name, struct err *e) must_check;
+
+/* ---- care.c: the columns of SQL_VERSION_ROWS_OF */
+void version_row_take(struct stmt *s, struct version_row *ret);
 
 /* ---- temporal.c */
 /* In the lease: makes or finds what the boot's temporal images go on with, and sets their versions accordingly. */

@@ -35,6 +35,8 @@ int trouble_each(struct catalog *c, enum trouble which, const struct mac *machin
     };
     char mac[MAC_TEXT_SIZE];
     int row;
+    if (db_views(c, e) < 0)
+        return -1;
     cleanup(stmt) struct stmt *s = stmt_use(c, sql[which]);
     if (which == TROUBLE_INTERRUPTED || which == TROUBLE_SCRIPTS)
         put_text(s, machine ? mac_format(machine, mac) : NULL);

@@ -71,6 +71,10 @@ CREATE TABLE version (
     state        TEXT NOT NULL DEFAULT 'published' CHECK (state IN ('published', 'damaged')),
     -- what was found wrong with it; damaged versions are refused for new boots
     damage       TEXT,
+    -- when all of it was read and checked last; NULL: not since it was made
+    verified     INTEGER,
+    -- how much of its disk the server has read since; what it found so far is whole
+    verified_to  INTEGER NOT NULL DEFAULT 0,
     -- 1: it was published beside the head, and `latest` never had it since: what it has is its own
     branch       INTEGER NOT NULL DEFAULT 0 CHECK (branch IN (0, 1)),
     comment      TEXT,
@@ -78,6 +82,20 @@ CREATE TABLE version (
     CHECK ((state = 'damaged') = (damage IS NOT NULL))
 ) STRICT;
 CREATE INDEX version_boot ON version (boot);
+CREATE INDEX version_damaged ON version (image) WHERE state = 'damaged';
+
+-- The layers in whose files the damage of a version lies, as far as the last reading of all of it told. A layer that is no
+-- version any more lies in retired/.
+CREATE TABLE damage (
+    image  TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    layer  TEXT NOT NULL,
+    -- 0: what is damaged there is no chunk
+    chunks INTEGER NOT NULL,
+    PRIMARY KEY (image, number, layer),
+    FOREIGN KEY (image, number) REFERENCES version (image, number) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX damage_layer ON damage (layer);
 
 -- ---- setups: the disks that a machine gets together --------------------------------------------------------------
 CREATE TABLE setup (

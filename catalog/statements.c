@@ -12,6 +12,13 @@
 #define IMAGE_NAMED "SELECT uuid, name, owner FROM image WHERE type <> 'machine' AND "
 #define SETUP_NAMED "SELECT uuid, name, owner FROM setup WHERE "
 
+/* What version_row_take reads. */
+#define VERSION_ROW "number, parent, layer, virtual_size, stored_size, checksum, kernel, state = 'damaged'"
+#define IMAGE_DAMAGED(image) "EXISTS (SELECT 1 FROM version d WHERE d.image = " image " AND d.state = 'damaged') "
+/* It was read ?1 days ago, or a day where the image has a damaged version; what was written was read. */
+#define SCRUB_DUE                                                                                                     \
+    "coalesce(v.verified, v.made) <= now() - 86400 * iif(" IMAGE_DAMAGED("v.image") ", 1, ?1) "
+
 /* What boot_take reads. */
 #define BOOT                                                                                                          \
     "SELECT b.id, b.machine, m.name, b.state, b.updates, b.origin = 'default', b.setup, b.setup_name, "               \
@@ -114,11 +121,17 @@ const char *const statement_sql[SQL_COUNT] = {
     /* ---- troubles, for doctor: what, why, and what to do */
     [SQL_TROUBLE_DAMAGED] =
         "SELECT 'version ' || i.owner || '/' || i.name || '@' || v.number, 'it is damaged: ' || v.damage || "
-        "  coalesce('; setups that have it: ' || (SELECT group_concat(s.owner || '/' || s.name, ', ') FROM setup_image p "
-        "    JOIN setup s ON s.uuid = p.setup WHERE p.image = v.image AND coalesce(p.version, i.head) = v.number), ''), "
-        "  'restore its file, then labboot image verify ' || i.owner || '/' || i.name || '@' || v.number || "
-        "  '; or labboot image rollback ' || i.owner || '/' || i.name || ' --to VERSION' "
-        "FROM version v JOIN image i ON i.uuid = v.image WHERE v.state = 'damaged' ORDER BY 1",
+        "  coalesce('; in ' || (SELECT group_concat(file, ', ') FROM version_damage d "
+        "    WHERE d.image = v.image AND d.number = v.number), '') || "
+        "  coalesce('; damage there is shared with ' || (SELECT group_concat(other, ', ') FROM (SELECT DISTINCT other "
+        "    FROM damage_shared d WHERE d.image = v.image AND d.number = v.number ORDER BY other)), '') || "
+        "  coalesce('; setups that have it: ' || (SELECT group_concat(name, ', ') FROM version_setup s "
+        "    WHERE s.image = v.image AND s.number = v.number), '') || "
+        "  coalesce('; boots that have it: ' || (SELECT group_concat(boot || ' of ' || machine || ' (' || state || ')', ', ') "
+        "    FROM (SELECT boot, machine, state FROM version_boot WHERE image = v.image AND number = v.number ORDER BY boot)), ''), "
+        "  'restore the file, then labboot image verify ' || i.owner || '/' || i.name || '; or ' || r.todo "
+        "FROM version v JOIN image i ON i.uuid = v.image JOIN damage_remedy r ON r.image = v.image AND r.number = v.number "
+        "WHERE v.state = 'damaged' ORDER BY i.owner, i.name, v.number",
     [SQL_TROUBLE_INTERRUPTED] =
         "SELECT 'boot ' || b.id || ' of ' || m.name, 'it was interrupted, and waits for a decision: ' || "
         "  coalesce(b.result, ''), 'labboot boot commit ' || b.id || ', or discard' "
@@ -231,12 +244,21 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_VERSION_DAMAGE] = "UPDATE version SET state = 'damaged', damage = ? WHERE image = ? AND number = ?",
     [SQL_VERSION_WHOLE] =
         "UPDATE version SET state = 'published', damage = NULL WHERE image = ? AND number = ? AND state = 'damaged'",
-    [SQL_VERSION_SET_LAYER] = "UPDATE version SET layer = ?, stored_size = ? WHERE image = ? AND number = ?",
+    [SQL_VERSION_VERIFIED] =
+        "UPDATE version SET verified = now(), verified_to = 0 WHERE image = ? AND number = ? AND layer = ?",
+    [SQL_DAMAGE_FORGET] = "DELETE FROM damage WHERE image = ? AND number = ?",
+    [SQL_DAMAGE_ADD] = "INSERT INTO damage (image, number, layer, chunks) VALUES (?, ?, ?, ?)",
+    /* Around: those behind ?2 first. */
+    [SQL_SCRUB_IMAGE] = "SELECT v.image FROM version v WHERE " SCRUB_DUE "ORDER BY v.image <= ?2, v.image LIMIT 1",
+    [SQL_SCRUB_VERSIONS] =
+        "SELECT " VERSION_ROW ", verified_to, " SCRUB_DUE "FROM version v WHERE v.image = ?2 ORDER BY number",
+    [SQL_SCRUB_NOTE] =
+        "UPDATE version SET verified_to = ?4 WHERE image = ?1 AND number = ?2 AND layer = ?3 AND NOT " IMAGE_DAMAGED("?1"),
+    [SQL_VERSION_SET_LAYER] = "UPDATE version SET layer = ?, stored_size = ?, verified_to = 0 WHERE image = ? AND number = ?",
     [SQL_VERSION_OF_LAYER] = "SELECT image, number FROM version WHERE layer = ?",
     [SQL_VERSION_SHA256] = "UPDATE version SET sha256 = ?1 WHERE image = ?2 AND number = ?3 AND sha256 IS NOT ?1",
     [SQL_VERSION_ROWS_OF] =
-        "SELECT number, parent, layer, virtual_size, stored_size, checksum, kernel, state = 'damaged' FROM version "
-        "WHERE image = ? ORDER BY number",
+        "SELECT " VERSION_ROW " FROM version WHERE image = ? ORDER BY number",
     [SQL_VERSION_BRANCH] = "UPDATE version SET branch = 1 WHERE image = ? AND number = ?",
     /* What `latest` has now is no branch any more. */
     [SQL_VERSION_UNBRANCH] =

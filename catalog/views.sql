@@ -108,6 +108,9 @@ SELECT v.image, v.number,
         'SHA256', nullif(lower(hex(v.sha256)), ''),
         'State', v.state,
         'Damage', v.damage,
+        'DamagedFiles', (SELECT json_group_array(made_json(json)) FROM
+            (SELECT json FROM damage_json d WHERE d.image = v.image AND d.number = v.number ORDER BY file)),
+        'VerifiedAt', v.verified,
         'Branch', json(iif(v.branch, 'true', 'false')),
         'Kernel', v.kernel,
         'MadeAt', v.made,
@@ -125,6 +128,49 @@ CREATE TEMP VIEW version_setup (image, number, uuid, name) AS
 SELECT p.image, coalesce(p.version, i.head), s.uuid, s.owner || '/' || s.name
 FROM setup_image p JOIN setup s ON s.uuid = p.setup JOIN image i ON i.uuid = p.image;
 
+-- Boots that have a version, and queued ones that get it as their setup is now (as boot_disk has them, but by version).
+CREATE TEMP VIEW version_boot (image, number, boot, machine, state) AS
+SELECT u.image, u.number, b.id, m.name, b.state
+FROM version_use u JOIN boot b ON b.id = u.boot JOIN machine m ON m.mac = b.machine
+UNION ALL
+SELECT i.uuid,
+    CAST(coalesce((SELECT t.version FROM temporal t
+                   WHERE t.machine = b.machine AND t.image = i.uuid AND i.type = 'temporal'), s.version, i.head)
+         AS INTEGER), b.id, m.name, b.state
+FROM setup_image s JOIN image i ON i.uuid = s.image JOIN boot b ON b.setup = s.setup JOIN machine m ON m.mac = b.machine
+WHERE b.state = 'queued' AND NOT b.resumed;
+
+-- ---- damage -------------------------------------------------------------------------------------------------------
+-- In which files of the image's folder it lies.
+CREATE TEMP VIEW version_damage (image, number, layer, file, chunks) AS
+SELECT d.image, d.number, d.layer, coalesce(v.number || '.img', 'retired/' || d.layer || '.img'), d.chunks
+FROM damage d LEFT JOIN version v ON v.layer = d.layer;
+
+-- Other versions with damage in the same file.
+CREATE TEMP VIEW damage_shared (image, number, layer, other) AS
+SELECT d.image, d.number, d.layer, o.number FROM damage d JOIN damage o ON o.layer = d.layer AND o.number <> d.number;
+
+CREATE TEMP VIEW damage_json (image, number, file, json) AS
+SELECT image, number, file,
+    json_object('File', file,
+        'Chunks', chunks,
+        'SharedWith', (SELECT json_group_array(other) FROM
+            (SELECT other FROM damage_shared s WHERE s.image = d.image AND s.number = d.number AND s.layer = d.layer
+             ORDER BY other)))
+FROM version_damage d;
+
+-- What to do about a damaged version where its file cannot be restored.
+CREATE TEMP VIEW damage_remedy (image, number, todo) AS
+SELECT image, number,
+    CASE WHEN good IS NULL THEN 'labboot image import ' || name || ' FILE'
+         WHEN head = number THEN 'labboot image rollback ' || name || ' --to ' || good
+         ELSE coalesce((SELECT 'labboot setup peg ' || p.name || ' ' || d.name || '@' || good FROM version_peg p
+                        WHERE p.image = d.image AND p.number = d.number LIMIT 1),
+                       'labboot image remove ' || name || '@' || number) END
+FROM (SELECT v.image, v.number, i.owner || '/' || i.name AS name, i.head,
+          (SELECT max(number) FROM version g WHERE g.image = v.image AND g.state <> 'damaged') AS good
+      FROM version v JOIN image i ON i.uuid = v.image WHERE v.state = 'damaged') d;
+
 CREATE TEMP VIEW verified_json (number, json) AS
 SELECT v.number,
     json_object('Version', v.number,
@@ -136,7 +182,12 @@ SELECT v.number,
         'Setups', (SELECT json_group_array(json_object('UUID', s.uuid, 'Name', s.name)) FROM version_setup s
                    WHERE s.image = v.image AND s.number = v.number),
         'UsedBy', (SELECT json_group_array(u.boot) FROM version_use u
-                   WHERE u.image = v.image AND u.number = v.number))
+                   WHERE u.image = v.image AND u.number = v.number),
+        'DamagedFiles', (SELECT json_group_array(made_json(json)) FROM
+            (SELECT json FROM damage_json d WHERE d.image = v.image AND d.number = v.number ORDER BY file)),
+        'Boots', (SELECT json_group_array(json_object('ID', boot, 'MachineName', machine, 'State', state)) FROM
+            (SELECT boot, machine, state FROM version_boot WHERE image = v.image AND number = v.number ORDER BY boot)),
+        'Try', (SELECT todo FROM damage_remedy r WHERE r.image = v.image AND r.number = v.number))
 FROM verified c JOIN version v ON v.image = c.image AND v.number = c.number;
 
 -- Version is what the entry means now: Latest says that it follows the image. null: the image has no version yet.
@@ -257,8 +308,11 @@ SELECT m.name,
         'SetupName', b.setup_name,
         'Update', json(CASE b.updates WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END),
         'Images', (SELECT json_group_array(made_json(one)) FROM
-            (SELECT position, json_object('Name', name, 'Version', version, 'Keep', json(iif(keep, 'true', 'false'))) AS one
-             FROM boot_disk WHERE boot = b.id ORDER BY position)),
+            (SELECT d.position, json_object('Name', d.name, 'Version', d.version,
+                 'Keep', json(iif(d.keep, 'true', 'false')),
+                 'Damaged', json(iif(v.state = 'damaged', 'true', 'false'))) AS one
+             FROM boot_disk d LEFT JOIN version v ON v.image = d.image AND v.number = d.version
+             WHERE d.boot = b.id ORDER BY d.position)),
         'Addresses', (SELECT json_group_array(ip_text(address)) FROM
             (SELECT address FROM machine_address WHERE machine = m.mac ORDER BY address)),
         'Queued', (SELECT queued FROM machine_queue WHERE machine = m.mac),
@@ -334,8 +388,12 @@ FROM version v JOIN image i ON i.uuid = v.image;
 CREATE TEMP VIEW verified_row AS
 SELECT v.number AS VERSION, iif(v.state = 'damaged', 'damaged', 'whole') AS STATE, c.chunks AS CHUNKS,
     (SELECT group_concat(name, ' ') FROM version_setup s WHERE s.image = v.image AND s.number = v.number) AS SETUPS,
-    (SELECT group_concat(boot, ' ') FROM version_use u WHERE u.image = v.image AND u.number = v.number) AS BOOTS,
-    nullif(lower(hex(v.sha256)), '') AS SHA256, v.damage AS DAMAGE
+    (SELECT group_concat(boot || ' ' || machine || ' ' || state, ', ') FROM
+        (SELECT boot, machine, state FROM version_boot WHERE image = v.image AND number = v.number ORDER BY boot)) AS BOOTS,
+    nullif(lower(hex(v.sha256)), '') AS SHA256,
+    (SELECT group_concat(file, ' ') FROM version_damage d WHERE d.image = v.image AND d.number = v.number) AS FILES,
+    (SELECT group_concat(other, ' ') FROM (SELECT DISTINCT other FROM damage_shared d
+     WHERE d.image = v.image AND d.number = v.number ORDER BY other)) AS "SHARED WITH", v.damage AS DAMAGE
 FROM verified c JOIN version v ON v.image = c.image AND v.number = c.number;
 
 CREATE TEMP VIEW setup_row AS
@@ -369,8 +427,9 @@ CREATE TEMP VIEW status_row AS
 SELECT m.name AS MACHINE, m.mac AS MAC, s.state AS STATE, s.boot AS BOOT, b.setup_name AS SETUP,
     CASE b.updates WHEN 1 THEN 'yes' WHEN 0 THEN 'no' END AS "UPDATE",
     (SELECT group_concat(one, ' ') FROM
-        (SELECT position, name || '@' || coalesce(version, 'latest') AS one FROM boot_disk WHERE boot = b.id
-         ORDER BY position)) AS VERSIONS,
+        (SELECT d.position, d.name || '@' || coalesce(d.version, 'latest') || iif(v.state = 'damaged', ',damaged', '') AS one
+         FROM boot_disk d LEFT JOIN version v ON v.image = d.image AND v.number = d.version
+         WHERE d.boot = b.id ORDER BY d.position)) AS VERSIONS,
     (SELECT group_concat(ip_text(address), ' ') FROM (SELECT address FROM machine_address WHERE machine = m.mac
                                                       ORDER BY address)) AS ADDRESS,
     datetime(coalesce(b.started, b.leased), 'unixepoch', 'localtime') AS SINCE,

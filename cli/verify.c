@@ -2,6 +2,7 @@
 /* image verify: what was found goes into the catalog at once, and then out of it to the reader. */
 #include "cli/cli.h"
 
+#include "catalog/verified.h"
 #include "lib/store/verify.h"
 
 #include <inttypes.h>
@@ -16,29 +17,32 @@ const struct option image_verify_options[] = {
 struct verification {
     struct cli *c;
     struct image image;
+    struct version_row *rows; /* as they were before */
     struct verify_result *results;
-    size_t count;
+    size_t count; /* of both */
 };
 
 /* The one that is named, or all. */
 static int choose_versions(struct verification *v, struct err *e)
 {
     struct cli *c = v->c;
-    cleanup(free) struct version_row *files = NULL;
     uint64_t one = 0;
     if (strchr(c->words[0], '@')
             ? image_version_find(c->catalog, c->words[0], c->user, &v->image, &one, e) < 0
             : image_find(c->catalog, c->words[0], c->user, &v->image, e) < 0)
         return -1;
     size_t count;
-    if (version_rows(c->catalog, &v->image.uuid, &files, &count, e) < 0)
+    if (version_rows(c->catalog, &v->image.uuid, &v->rows, &count, e) < 0)
         return -1;
     v->results = calloc(count + 1, sizeof *v->results);
     if (!v->results)
         return err_sys(e, ENOMEM, "verify");
-    for (size_t i = 0; i < count; i++)
-        if (one == 0 || files[i].version == one)
-            v->results[v->count++].version = files[i].version;
+    for (size_t i = 0; i < count; i++) {
+        if (one != 0 && v->rows[i].version != one)
+            continue;
+        v->rows[v->count] = v->rows[i];
+        v->results[v->count++].version = v->rows[i].version;
+    }
     return 0;
 }
 
@@ -55,28 +59,19 @@ static int read_versions(struct verification *v, struct err *e)
     return r;
 }
 
-static int note_version(struct verification *v, const struct verify_result *r, struct err *e)
-{
-    struct cli *c = v->c;
-    if (r->damaged)
-        return version_mark_damaged(c->catalog, &v->image.uuid, r->version, r->why, e);
-    if (r->has_sha256 &&
-        version_set_sha256(c->catalog, c->actor, &v->image.uuid, r->version, r->sha256, e) < 0)
-        return -1;
-    return version_mark_whole(c->catalog, c->actor, &v->image.uuid, r->version, e);
-}
-
 /* Those that were removed while they were read drop out. */
 static int note_versions(struct verification *v, struct err *e)
 {
+    struct cli *c = v->c;
     size_t kept = 0;
+    bool news;
     cleanup(tx) struct catalog *tx = NULL;
-    if (tx_begin(v->c->catalog, &tx, e) < 0)
+    if (tx_begin(c->catalog, &tx, e) < 0)
         return -1;
     for (size_t i = 0; i < v->count; i++) {
-        if (!version_exists(v->c->catalog, &v->image.uuid, v->results[i].version))
+        if (!version_exists(c->catalog, &v->image.uuid, v->results[i].version))
             continue;
-        if (note_version(v, &v->results[i], e) < 0)
+        if (version_verified(c->catalog, c->actor, &v->image.uuid, &v->rows[i], &v->results[i], &news, e) < 0)
             return -1;
         v->results[kept++] = v->results[i];
     }
@@ -114,8 +109,8 @@ static int verify(struct verification *v, struct err *e)
         return -1;
     if (damaged > 0)
         return err_set(e, ERR_CORRUPT,
-                       "image %s: %zu of %zu versions are damaged; try: labboot image import %s FILE",
-                       v->image.name, damaged, v->count, v->image.name);
+                       "image %s: %zu of %zu versions are damaged; try: labboot doctor, for what to do",
+                       v->image.name, damaged, v->count);
     return 0;
 }
 
@@ -126,5 +121,6 @@ int run_image_verify(struct cli *c, struct err *e)
         return -1;
     int r = verify(&v, e);
     free(v.results);
+    free(v.rows);
     return r;
 }

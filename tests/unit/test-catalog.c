@@ -807,32 +807,6 @@ static int count_faults(void *ctx, const char *text, bool reference, struct err 
     return 0;
 }
 
-static void what_is_found_of_files(void)
-{
-    static const char whole[] = "SELECT count(*) FROM event WHERE what = 'version-whole' AND actor = 'alice'";
-    static const char hashed[] = "SELECT count(*) FROM event WHERE what = 'version-sha256'";
-    struct bench b = bench_open();
-    struct version_row *rows;
-    size_t count;
-    const uint8_t sha[CHECKSUM_SIZE] = {7};
-    CHECK_OK(version_rows(b.c, &b.image, &rows, &count, &e));
-    CHECK(count == 1 && rows[0].version == START && !rows[0].damaged);
-    free(rows);
-    CHECK_OK(version_mark_whole(b.c, "alice", &b.image, START, &e));
-    CHECK(bench_ask(&b, whole) == 0);
-    CHECK_OK(version_mark_damaged(b.c, &b.image, START, "chunk 7", &e));
-    CHECK_OK(version_rows(b.c, &b.image, &rows, &count, &e));
-    CHECK(count == 1 && rows[0].damaged);
-    free(rows);
-    CHECK_OK(version_mark_whole(b.c, "alice", &b.image, START, &e));
-    CHECK(bench_ask(&b, whole) == 1 &&
-          bench_ask(&b, "SELECT count(*) FROM version WHERE damage IS NULL") == 1);
-    CHECK_OK(version_set_sha256(b.c, "alice", &b.image, START, sha, &e));
-    CHECK_OK(version_set_sha256(b.c, "alice", &b.image, START, sha, &e));
-    CHECK(bench_ask(&b, hashed) == 1 && bench_ask(&b, "SELECT hex(sha256) LIKE '07%' FROM version") == 1);
-    bench_close(&b);
-}
-
 static void what_files_are_named_after(void)
 {
     struct bench b = bench_open();
@@ -893,7 +867,6 @@ int main(void)
     UNIT(versions_are_numbered);
     UNIT(published_versions_are_checked);
     UNIT(damage_is_told_once);
-    UNIT(what_is_found_of_files);
     UNIT(what_files_are_named_after);
     UNIT(a_catalog_is_checked);
     UNIT(setups_are_checked);
