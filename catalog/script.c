@@ -98,8 +98,14 @@ static int waits_for(struct catalog *c, const struct mac *machine, struct boot *
     return boot_take(c, s, ret, e);
 }
 
-/* What cannot be booted (a damaged version, an image without one) is no reason to stop: local disk, doctor
- * tells. */
+/* What cannot be booted (a damaged version, an image without one) is no reason to stop: local disk; the trail and doctor
+ * tell. */
+static int refuse(struct catalog *c, const struct script_job *job, struct err *e)
+{
+    const struct err why = *e;
+    return why.code == ERR_STATE ? script_failed(c, &job->machine.mac, why.msg, e) : -1;
+}
+
 static int decide(struct catalog *c, struct script_job *job, struct err *e)
 {
     job->kind = SCRIPT_LOCAL;
@@ -113,7 +119,7 @@ static int decide(struct catalog *c, struct script_job *job, struct err *e)
     if (boot_next_row(c, &job->machine.mac, &job->boot, e) < 0)
         return e->code == ERR_NOT_FOUND ? 0 : -1;
     if (boot_check(c, &job->boot, e) < 0)
-        return e->code == ERR_STATE ? 0 : -1;
+        return refuse(c, job, e);
     job->kind = SCRIPT_BOOT;
     return boot_kernel(c, &job->boot, &job->kernel_image, job->kernel, e) < 0 ? -1
                                                                               : token_for(c, &job->boot, e);
