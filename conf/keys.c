@@ -107,6 +107,11 @@ const struct conf_key conf_keys[] = {
              "0: keep-days alone says it, and where that is 0 too, all stay."},
     {"store", "keep-days", KIND_NUMBER, AT(store.keep_days), .max = 36500, .def = "0",
      .help = "Versions that are not older than so many days stay as well."},
+    {"store", "scrub-days", KIND_NUMBER, AT(store.scrub_days), .max = 36500, .def = "30",
+     .help =
+         "After how many days the server reads a version again, to mark it where it is damaged. 0: never."},
+    {"store", "scrub-rate", KIND_SIZE, AT(store.scrub_rate), .max = TIB, .def = "8M",
+     .help = "How many bytes of the store it reads a second for that, at most. 0: none."},
     {"store", "temporal-days", KIND_NUMBER, AT(store.temporal_days), .max = 36500, .def = "7",
      .help = "How many days what a machine has written to an image of type temporal is kept without\n"
              "being used; 0: not beyond its boot."},

@@ -8,6 +8,7 @@
 #include "nbd-plugin/flatten.h"
 #include "nbd-plugin/prefetch.h"
 #include "nbd-plugin/retention.h"
+#include "nbd-plugin/scrubber.h"
 #include "nbd-plugin/ticker.h"
 
 #include <inttypes.h>
@@ -381,12 +382,13 @@ int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct 
     if (take_server_lock(s, e) < 0 || open_files(s, e) < 0 || jobs_start(WORKERS, &s->jobs, e) < 0 ||
         jobs_start(1, &s->prefetches, e) < 0 || recover(s, e) < 0)
         return -1;
-    return ticker_start(s, sleep, e);
+    return ticker_start(s, sleep, e) < 0 ? -1 : scrubber_start(s, sleep, &s->scrubber, e);
 }
 
 void server_stop(struct server *s)
 {
     ticker_stop(s);
+    scrubber_stop(steal(&s->scrubber));
     if (s->lock_fd >= 0)
         counters_remove(server_conf(s));
     s->stopping = true;

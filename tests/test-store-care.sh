@@ -49,7 +49,9 @@ uuid=$(lb --json image show debian | json 'v["UUID"]')
 state_of() { lb --json image versions debian | json "[n['State'] for n in v if n['Version'] == $1][0]"; }
 
 say "verify: all is whole"
+expect "None None" "$(lb --json image versions debian | json 'v[0]["VerifiedAt"], v[1]["VerifiedAt"]' | tr -d '(),')"
 expect_status 0 lb image verify debian
+expect "True" "$(lb --json image versions debian | json 'all(abs(n["VerifiedAt"] - n["MadeAt"]) < 100 for n in v)')" "when"
 expect "0 0" "$(lb --json image verify debian | json 'v[0]["DamagedChunks"], v[1]["DamagedChunks"]' | tr -d '(),')"
 expect "1" "$(lb --json image verify "debian@$first" | json 'len(v)')" "versions of a single one"
 expect "None" "$(lb --json image versions debian | json 'v[0]["SHA256"]')" "SHA-256 that nobody asked for"
@@ -70,6 +72,15 @@ expect_match "$second  damaged  1  *alice/lab" "$(cat "$tmp/out")"
 expect damaged "$(state_of "$first")"
 expect "['alice/old']" "$(lb --json image verify debian 2> /dev/null | json '[s["Name"] for s in v[1]["Setups"]]')"
 refused 4 ".*damaged; try: labboot image verify" boot queue lab-1 lab
+lb --json image verify debian > "$tmp/verified" 2> /dev/null || true
+expect "[{'File': '$first.img', 'Chunks': 1, 'SharedWith': [$first]}]" "$(json 'v[0]["DamagedFiles"]' < "$tmp/verified")"
+expect "[('lab-1', 'queued')]" "$(json '[(b["MachineName"], b["State"]) for b in v[0]["Boots"]]' < "$tmp/verified")"
+expect "labboot image import alice/debian FILE" "$(json 'v[0]["Try"]' < "$tmp/verified")"
+lb doctor > "$tmp/out" 2> "$tmp/err" || true
+expect_match "version alice/debian@$second: it is damaged: .*; in $first.img; damage there is shared with $first; setups that \
+have it: alice/lab; boots that have it: 1 of lab-1 .queued.; try: restore the file, then labboot image verify alice/debian" \
+    "$(cat "$tmp/out")"
+expect_match "debian@$second,damaged" "$(lb status)"
 
 say "verify: what was restored is good again"
 flip "$images/$uuid/$first.img" 2000

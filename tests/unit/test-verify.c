@@ -523,6 +523,37 @@ static bool drop_pages(const char *path)
     return cached_pages(path) == 0;
 }
 
+/* What all of this process had from disks. */
+static uint64_t disk_bytes_read(void)
+{
+    cleanup(free) char *text = NULL;
+    CHECK_OK(read_file("/proc/self/io", 4096, &text, NULL, &e));
+    const char *at = strstr(text, "\nread_bytes: ");
+    CHECK(at);
+    return strtoull(at + strlen("\nread_bytes: "), NULL, 10);
+}
+
+static void the_disk_is_read_though_memory_has_it(const struct lineage *l)
+{
+    cleanup(free) char *all = NULL;
+    struct verify_result r = {.version = 100};
+    const struct verify_options o = {.threads = 1};
+    size_t size;
+    CHECK_OK(read_file(l->paths[0], 64 * MIB, &all, &size, &e));
+    CHECK(cached_pages(l->paths[0]) == div_up(size, 4096));
+    uint64_t before = disk_bytes_read();
+    struct store *s = craft_store(0);
+    CHECK_OK(store_verify(s, &l->spec.image, &o, &r, 1, &e));
+    CHECK(disk_bytes_read() - before < MIB);
+    store_close(s);
+    s = craft_store(0);
+    store_read_medium(s);
+    CHECK_OK(store_verify(s, &l->spec.image, &o, &r, 1, &e));
+    CHECK(disk_bytes_read() - before > size - size / 10);
+    store_close(s);
+    CHECK(!r.damaged && cached_pages(l->paths[0]) == div_up(size, 4096));
+}
+
 static void the_page_cache_stays_as_it_was(void)
 {
     struct lineage l;
@@ -546,6 +577,7 @@ static void the_page_cache_stays_as_it_was(void)
         for (unsigned i = 0; i < VERSIONS; i++)
             CHECK(!r[i].damaged && cached_pages(l.paths[i]) <= (i ? 2 : 18)); /* the footer's may stay */
         CHECK(cached_pages(l.paths[0]) >= 16);
+        the_disk_is_read_though_memory_has_it(&l);
     }
     lineage_release(&l);
 }
