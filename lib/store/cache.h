@@ -10,13 +10,14 @@
 struct cache;
 
 /* A frame: where it is and what must be in it. A cached chunk was verified against the very hash that its
- * reader asks for. Compared as memory: no padding. */
+ * reader asks for, and has the very length. Compared as memory: no padding. */
 struct cache_key {
     struct uuid layer;
     struct hash hash;
     uint64_t offset;
+    uint64_t length; /* of the chunk in bytes */
 };
-static_assert(sizeof(struct cache_key) == 40, "keys are compared with memcmp");
+static_assert(sizeof(struct cache_key) == 48, "keys are compared with memcmp");
 
 /* Reads, decompresses and verifies the chunk into `slot`, CHUNK_SIZE_MAX bytes. Called without locks. */
 struct cache_fill {

@@ -438,6 +438,46 @@ static void lying_entries(void)
     disk_release(&d);
 }
 
+static struct leaf_entry lent;
+
+static void lend_entry(uint64_t chunk, struct leaf_entry *n)
+{
+    (void)chunk;
+    *n = lent;
+}
+
+/* The frame of a parent's short last chunk is no frame of the whole chunk that a larger child has there, though it is in the
+ * cache already. */
+static void a_short_chunk_is_no_long_one(void)
+{
+    struct craft_spec spec = craft_image(CODEC_ZSTD, 16);
+    struct disk small = {.bytes = calloc(1, 3000), .size = 3000};
+    struct disk large = {.bytes = calloc(1, 65536), .size = 65536};
+    struct craft parent, child;
+    struct view *v, *w;
+    CHECK(small.bytes && large.bytes);
+    memset(small.bytes, 'x', small.size);
+    memset(large.bytes, 'y', large.size);
+    craft_layer(&parent, craft_images(), &spec, &small, NULL);
+    CHECK_OK(leaf_entry_decode(parent.leaves, 16, &lent, &e));
+    spec.version = 101;
+    spec.spoil = lend_entry;
+    craft_layer(&child, craft_images(), &spec, &large, &parent);
+    struct store *s = craft_store(0);
+    CHECK_OK(view_open(s, &spec.image, 100, &v, &e));
+    expect_reads(v, &small, 1);
+    CHECK_OK(view_open(s, &spec.image, 101, &w, &e));
+    CHECK(count_damaged(w, &large) == 1);
+    expect_reads(v, &small, 1);
+    view_close(v);
+    view_close(w);
+    store_close(s);
+    craft_release(&parent);
+    craft_release(&child);
+    disk_release(&small);
+    disk_release(&large);
+}
+
 static void the_wrong_file_in_the_right_place(void)
 {
     struct damaged x, y;
@@ -583,6 +623,7 @@ int main(void)
     UNIT(a_file_cut_off_anywhere);
     UNIT(a_file_cut_off_while_it_is_open);
     UNIT(lying_entries);
+    UNIT(a_short_chunk_is_no_long_one);
     UNIT(the_wrong_file_in_the_right_place);
     UNIT(older_layers_are_found_by_uuid);
     UNIT(layers_are_locked_while_they_are_used);
