@@ -96,7 +96,8 @@ const struct conf_key conf_keys[] = {
     {"store", "zstd-level", KIND_NUMBER, AT(store.zstd_level), .min = 1, .max = 19, .def = "3",
      .help = "How hard new versions are compressed, 1 to 19."},
     {"store", "cache-memory", KIND_SIZE, AT(store.cache_memory), .min = MIB, .max = TIB, .def = "256M",
-     .restart = SERVE, .help = "Memory for decompressed chunks, shared by all machines."},
+     .restart = SERVE,
+     .help = "Memory for decompressed chunks, shared by all machines. An eighth more is used for indexes."},
     {"store", "prefetch", KIND_SIZE, AT(store.prefetch), .max = TIB, .def = "64M",
      .help = "How much is read ahead of a machine that boots, as the first boot of the version read it;\n"
              "at most half of cache-memory. 0: nothing, and boots are not noted."},

@@ -16,6 +16,8 @@ struct store {
     struct cache *cache;
     struct scratch_pool *scratch;
     struct layers *layers;
+    _Atomic uint64_t leaves; /* that views keep in memory */
+    uint64_t leaves_max;
     /* Of `views` and of all views' refs. No other lock is taken under it, and no file touched. */
     pthread_mutex_t lock;
     struct view *views; /* open now */

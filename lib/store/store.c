@@ -13,6 +13,9 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+/* 256 KiB: what tools that read once make do with. */
+#define LEAVES_MIN 64u
+
 DEFINE_CLEANUP(store, struct store, store_close);
 
 int store_open(const char *images_dir, uint64_t cache_memory, struct store **ret, struct err *e)
@@ -22,6 +25,7 @@ int store_open(const char *images_dir, uint64_t cache_memory, struct store **ret
         return err_sys(e, ENOMEM, "store");
     pthread_mutex_init(&s->lock, NULL);
     s->images_dir = path_format("%s", images_dir);
+    s->leaves_max = max_u64(cache_memory / 8 / LEAF_SIZE, LEAVES_MIN);
     if (cache_new(cache_memory, &s->cache, e) < 0 || scratch_pool_new(&s->scratch, e) < 0 ||
         layers_new(&s->layers, e) < 0)
         return -1;

@@ -18,8 +18,8 @@
 struct store;
 struct view; /* a version opened for reading, reference counted */
 
-/* `images_dir` is absolute. `cache_memory`: bytes for decompressed chunks; 0 for a process that reads nothing
- * twice (a minimum of a few slots is used). No thread is started. */
+/* `images_dir` is absolute. `cache_memory`: bytes for decompressed chunks, and an eighth more for leaves of indexes; 0 for a
+ * process that reads nothing twice (a minimum of a few of both is used). No thread is started. */
 int store_open(const char *images_dir, uint64_t cache_memory, struct store **ret, struct err *e) must_check;
 /* For a store that was just opened: what is read of it comes from the disk, past the page cache, which stays as it is
  * (medium.h). Only for who looks whether the disk still has it: it is slow. */
@@ -35,7 +35,7 @@ void store_counters(struct store *s, struct cache_counters *ret);
 
 /* Opens <image>/<version>.img: footer, root and table are read and verified here, older layers and leaves
  * when needed; each open layer is held with a shared flock. What is open already is shared, unless the version
- * was flattened since. Missing
+ * was flattened since. Memory: the root and its double at most, and leaves within what the store has for all. Missing
  * file: ERR_NOT_FOUND; damaged: ERR_CORRUPT. *ret is closed with view_close. */
 int view_open(struct store *s, const struct uuid *image, uint64_t version, struct view **ret,
               struct err *e) must_check;

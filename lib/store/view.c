@@ -5,7 +5,7 @@
  * Open checks footer, table and root. A leaf is read and checked when a chunk of it is first wanted, and an
  * older layer is opened when an entry first points into it; both are put into their arrays by
  * compare-and-swap and stay until the view is closed, so that reading takes no lock here. Those who lose that
- * race throw theirs away.
+ * race throw theirs away. Once the store's views keep as many leaves as they may, others are read each time.
  *
  * A chunk of CODEC_RAW is verified as a whole at its first touch through a view; from then on requests go
  * straight to the file. All other chunks go through the cache, which holds nothing unverified. */
@@ -18,11 +18,6 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 
-struct leaf {
-    struct leaf_entry entries[LEAF_CHUNKS];
-    _Atomic uint64_t verified[LEAF_CHUNKS / 64]; /* RAW chunks whose hash was checked, a bit each */
-};
-
 struct view {
     struct store *store;
     unsigned refs; /* under the store's lock */
@@ -33,31 +28,54 @@ struct view {
     unsigned chunk_shift;
     uint64_t leaf_count;
     uint8_t *root;
-    _Atomic(struct leaf *) *leaves;
-    unsigned layer_count; /* own included: it is the last */
+    _Atomic(const uint8_t *) *leaves; /* as they lie on the disk; NULL: not kept */
+    _Atomic uint64_t *verified;       /* RAW chunks whose hash was checked, a bit each: whole words a leaf */
+    unsigned layer_count;             /* own included: it is the last */
     uint8_t *raw_table;
     struct table_entry *table;       /* layer_count entries */
     _Atomic(struct layer *) *layers; /* layer_count; NULL: not opened yet */
 };
 
-/* For all leaves that are zero; never written to. */
-static struct leaf zero_leaf;
+#define VERIFIED_WORDS (LEAF_CHUNKS / 64)
+
+/* For all leaves that are zero. */
+static const uint8_t zero_leaf[LEAF_SIZE];
 
 /* --- opening --- */
+
+/* A copy of the leaf. NULL: as many are kept as may be, or there is no memory for it. */
+static const uint8_t *keep_leaf(struct store *s, const uint8_t raw[LEAF_SIZE])
+{
+    uint8_t *leaf = NULL;
+    if (atomic_fetch_add(&s->leaves, 1) < s->leaves_max)
+        leaf = malloc(LEAF_SIZE);
+    if (leaf)
+        memcpy(leaf, raw, LEAF_SIZE);
+    else
+        atomic_fetch_sub(&s->leaves, 1);
+    return leaf;
+}
+
+static void forget_leaf(struct store *s, const uint8_t *leaf)
+{
+    free((void *)(uintptr_t)leaf);
+    atomic_fetch_sub(&s->leaves, 1);
+}
 
 static void view_free(struct view *v)
 {
     if (!v)
         return;
     for (uint64_t i = 0; v->leaves && i < v->leaf_count; i++) {
-        struct leaf *leaf = atomic_load_explicit(&v->leaves[i], memory_order_relaxed);
-        if (leaf != &zero_leaf)
-            free(leaf);
+        const uint8_t *leaf = atomic_load_explicit(&v->leaves[i], memory_order_relaxed);
+        if (leaf && leaf != zero_leaf)
+            forget_leaf(v->store, leaf);
     }
     for (unsigned i = 0; i + 1 < v->layer_count; i++)
         layer_close(atomic_load_explicit(&v->layers[i], memory_order_relaxed));
     layer_close(v->own);
     free(v->leaves);
+    free(v->verified);
     free(v->layers);
     free(v->table);
     free(v->raw_table);
@@ -95,7 +113,8 @@ static int load_root(struct view *v, struct err *e)
     v->leaf_count = f->root_length / ROOT_ENTRY_SIZE;
     v->root = malloc(f->root_length + 1);
     v->leaves = calloc(v->leaf_count + 1, sizeof *v->leaves);
-    if (!v->root || !v->leaves)
+    v->verified = calloc(v->leaf_count + 1, VERIFIED_WORDS * sizeof *v->verified);
+    if (!v->root || !v->leaves || !v->verified)
         return err_sys(e, ENOMEM, "root of %" PRIu64 " bytes", f->root_length);
     if (layer_pread_verified(v->own, v->root, f->root_length, f->root_offset, &f->root_hash, e) < 0)
         return err_wrap(e, "root");
@@ -273,49 +292,40 @@ static int read_leaf(struct view *v, uint64_t index, uint8_t raw[LEAF_SIZE], boo
     return layer_pread_verified(layer, raw, LEAF_SIZE, r.offset, &r.hash, e);
 }
 
-static int make_leaf(struct view *v, uint64_t index, struct leaf **ret, struct err *e)
+/* *ret is the leaf: the one that is kept, or else what is in buf now. */
+static int load_leaf(struct view *v, uint64_t index, uint8_t buf[LEAF_SIZE], const uint8_t **ret,
+                     struct err *e)
 {
-    uint8_t raw[LEAF_SIZE];
     bool zero;
-    if (read_leaf(v, index, raw, &zero, e) < 0)
-        return -1;
-    if (zero) {
-        *ret = &zero_leaf;
-        return 0;
-    }
-    cleanup(free) struct leaf *leaf = calloc(1, sizeof *leaf);
-    if (!leaf)
-        return err_sys(e, ENOMEM, "leaf");
-    for (unsigned i = 0; i < LEAF_CHUNKS; i++)
-        if (leaf_entry_decode(raw + i * ENTRY_SIZE, v->chunk_shift, &leaf->entries[i], e) < 0)
-            return -1;
-    *ret = steal(&leaf);
-    return 0;
-}
-
-static int load_leaf(struct view *v, uint64_t index, struct leaf **ret, struct err *e)
-{
-    struct leaf *leaf, *none = NULL;
-    if (make_leaf(v, index, &leaf, e) < 0)
+    if (read_leaf(v, index, buf, &zero, e) < 0)
         return err_wrap(e, "leaf %" PRIu64, index);
-    if (!atomic_compare_exchange_strong(&v->leaves[index], &none, leaf)) {
-        if (leaf != &zero_leaf)
-            free(leaf);
-        leaf = none;
+    const uint8_t *none = NULL, *kept = zero ? zero_leaf : keep_leaf(v->store, buf);
+    *ret = kept ? kept : buf;
+    if (kept && !atomic_compare_exchange_strong(&v->leaves[index], &none, kept)) {
+        if (kept != zero_leaf)
+            forget_leaf(v->store, kept);
+        *ret = none;
     }
+    return 0;
+}
+
+static int get_leaf(struct view *v, uint64_t index, uint8_t buf[LEAF_SIZE], const uint8_t **ret,
+                    struct err *e)
+{
+    const uint8_t *leaf = atomic_load_explicit(&v->leaves[index], memory_order_acquire);
+    if (!leaf)
+        return load_leaf(v, index, buf, ret, e);
     *ret = leaf;
     return 0;
 }
 
-/* The leaf that maps the chunk. */
-static int get_leaf(struct view *v, uint64_t chunk, struct leaf **ret, struct err *e)
+static int get_entry(struct view *v, uint64_t chunk, struct leaf_entry *ret, struct err *e)
 {
-    uint64_t index = chunk / LEAF_CHUNKS;
-    struct leaf *leaf = atomic_load_explicit(&v->leaves[index], memory_order_acquire);
-    if (!leaf && load_leaf(v, index, &leaf, e) < 0)
+    uint8_t buf[LEAF_SIZE];
+    const uint8_t *leaf;
+    if (get_leaf(v, chunk / LEAF_CHUNKS, buf, &leaf, e) < 0)
         return -1;
-    *ret = leaf;
-    return 0;
+    return leaf_entry_decode(leaf + chunk % LEAF_CHUNKS * ENTRY_SIZE, v->chunk_shift, ret, e);
 }
 
 /* --- reading --- */
@@ -386,9 +396,10 @@ static int read_compressed(struct chunk *k, uint64_t session, void *buf, size_t 
     return read_uncached(k, buf, count, from, e);
 }
 
-static int read_raw(struct chunk *k, _Atomic uint64_t *verified, uint64_t bit, void *buf, size_t count,
-                    size_t from, struct err *e)
+static int read_raw(struct chunk *k, uint64_t chunk, void *buf, size_t count, size_t from, struct err *e)
 {
+    _Atomic uint64_t *verified = &k->view->verified[chunk / 64];
+    const uint64_t bit = UINT64_C(1) << chunk % 64;
     if (!(atomic_load_explicit(verified, memory_order_relaxed) & bit)) {
         if (read_uncached(k, buf, count, from, e) < 0)
             return -1;
@@ -410,17 +421,16 @@ static uint32_t chunk_length(const struct view *v, uint64_t chunk)
 static int read_chunk(struct view *v, uint64_t session, uint64_t chunk, void *buf, size_t count, size_t from,
                       struct err *e)
 {
-    struct leaf *leaf;
-    if (get_leaf(v, chunk, &leaf, e) < 0)
+    struct leaf_entry n;
+    if (get_entry(v, chunk, &n, e) < 0)
         return -1;
-    unsigned i = (unsigned)(chunk % LEAF_CHUNKS);
-    struct chunk k = {.view = v, .entry = &leaf->entries[i], .length = chunk_length(v, chunk)};
-    switch (k.entry->codec) {
+    struct chunk k = {.view = v, .entry = &n, .length = chunk_length(v, chunk)};
+    switch (n.codec) {
     case CODEC_ZERO:
         memset(buf, 0, count);
         return 0;
     case CODEC_RAW:
-        return read_raw(&k, &leaf->verified[i / 64], UINT64_C(1) << i % 64, buf, count, from, e);
+        return read_raw(&k, chunk, buf, count, from, e);
     case CODEC_ZSTD:
     case CODEC_GZIP:
         break;
@@ -478,13 +488,9 @@ struct reader view_reader(struct view *v)
 
 int view_entry(struct view *v, uint64_t chunk, struct leaf_entry *ret, struct err *e)
 {
-    struct leaf *leaf;
     if (chunk >= chunks_of(v->size, v->chunk_shift))
         return err_set_sys(e, ERR_FAILED, EINVAL, "chunk %" PRIu64 ": past the end of the disk", chunk);
-    if (get_leaf(v, chunk, &leaf, e) < 0)
-        return wrap_chunk(v, chunk, e);
-    *ret = leaf->entries[chunk % LEAF_CHUNKS];
-    return 0;
+    return get_entry(v, chunk, ret, e) < 0 ? wrap_chunk(v, chunk, e) : 0;
 }
 
 int view_check_layers(struct view *v, struct err *e)
@@ -528,23 +534,34 @@ int view_leaf(struct view *v, uint64_t leaf, uint8_t ret[LEAF_SIZE], struct err 
     return 0;
 }
 
+/* Moves *chunk, in one leaf that ends (or all ends) at `end`, to the first that is not as `zero` says, or to the end. */
+static int end_in_leaf(struct view *v, uint64_t *chunk, uint64_t end, bool zero, struct err *e)
+{
+    uint8_t buf[LEAF_SIZE];
+    const uint8_t *leaf;
+    struct leaf_entry n;
+    if (get_leaf(v, *chunk / LEAF_CHUNKS, buf, &leaf, e) < 0)
+        return wrap_chunk(v, *chunk, e);
+    if (leaf == zero_leaf && zero)
+        *chunk = end; /* at once: a hole may be 100 GiB long */
+    for (; *chunk < end; ++*chunk) {
+        if (leaf_entry_decode(leaf + *chunk % LEAF_CHUNKS * ENTRY_SIZE, v->chunk_shift, &n, e) < 0)
+            return wrap_chunk(v, *chunk, e);
+        if ((n.codec == CODEC_ZERO) != zero)
+            return 0;
+    }
+    return 0;
+}
+
 /* The first chunk from `chunk` on, below `end`, that is not as `zero` says; `end` when all are. */
 static int end_of_run(struct view *v, uint64_t chunk, uint64_t end, bool zero, uint64_t *ret, struct err *e)
 {
-    while (chunk < end) {
-        struct leaf *leaf;
-        if (get_leaf(v, chunk, &leaf, e) < 0)
-            return wrap_chunk(v, chunk, e);
-        uint64_t leaf_end = min_u64(end, round_down(chunk, LEAF_CHUNKS) + LEAF_CHUNKS);
-        if (leaf == &zero_leaf && zero)
-            chunk = leaf_end; /* at once: a hole may be 100 GiB long */
-        for (; chunk < leaf_end; chunk++)
-            if ((leaf->entries[chunk % LEAF_CHUNKS].codec == CODEC_ZERO) != zero) {
-                *ret = chunk;
-                return 0;
-            }
+    for (uint64_t leaf_end = chunk; chunk == leaf_end && chunk < end;) {
+        leaf_end = min_u64(end, round_down(chunk, LEAF_CHUNKS) + LEAF_CHUNKS);
+        if (end_in_leaf(v, &chunk, leaf_end, zero, e) < 0)
+            return -1;
     }
-    *ret = end;
+    *ret = chunk;
     return 0;
 }
 

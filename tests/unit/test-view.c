@@ -129,6 +129,55 @@ static void one_byte_in_an_empty_disk(void)
     disk_release(&d);
 }
 
+static uint64_t bytes_read(void)
+{
+    cleanup(free) char *text = NULL;
+    CHECK_OK(read_file("/proc/self/io", 4096, &text, NULL, &e));
+    return strtoull(text + strlen("rchar: "), NULL, 10);
+}
+
+#define MANY_LEAVES 100u
+#define LEAVES_KEPT 64u /* with the least memory */
+#define SMALL_LEAF (2 * MIB)
+
+/* Of each leaf a byte that is zero: its leaf is read, no frame. Returns how many leaves were. */
+static uint64_t touch_leaves(struct view *v)
+{
+    uint8_t byte;
+    uint64_t before = bytes_read(), look = bytes_read() - before;
+    before = bytes_read();
+    for (uint64_t n = 0; n < MANY_LEAVES; n++)
+        CHECK_OK(view_pread(v, 1, &byte, 1, (n + 1) * SMALL_LEAF - 1, &e));
+    return (bytes_read() - before - look) / LEAF_SIZE;
+}
+
+/* More leaves than are kept: memory does not grow with what is read, and all is right all the same. */
+static void more_leaves_than_are_kept(void)
+{
+    static const enum codec codecs[] = {CODEC_ZSTD, CODEC_RAW};
+    for (unsigned i = 0; i < ARRAY_SIZE(codecs); i++) {
+        struct craft_spec spec = craft_image(codecs[i], 14);
+        struct disk d = {.bytes = calloc(MANY_LEAVES, SMALL_LEAF), .size = MANY_LEAVES * SMALL_LEAF};
+        struct craft c;
+        struct view *v;
+        CHECK(d.bytes);
+        for (uint64_t n = 0; n < MANY_LEAVES; n++)
+            memset(d.bytes + n * SMALL_LEAF + n * 4096, (int)n + 1, 5000);
+        craft_layer(&c, craft_images(), &spec, &d, NULL);
+        struct store *s = craft_store(0);
+        for (unsigned round = 0; round < 2; round++) { /* what one view has given back the next may use */
+            CHECK_OK(view_open(s, &spec.image, 100, &v, &e));
+            CHECK(touch_leaves(v) == MANY_LEAVES && touch_leaves(v) == MANY_LEAVES - LEAVES_KEPT);
+            expect_extents(v, &d);
+            CHECK(count_damaged(v, &d) == 0 && count_damaged(v, &d) == 0);
+            view_close(v);
+        }
+        store_close(s);
+        craft_release(&c);
+        disk_release(&d);
+    }
+}
+
 #define GENERATIONS 12
 
 static void generations_of_layers(void)
@@ -615,6 +664,7 @@ int main(void)
 {
     UNIT(disks_of_all_sizes);
     UNIT(one_byte_in_an_empty_disk);
+    UNIT(more_leaves_than_are_kept);
     UNIT(generations_of_layers);
     UNIT(what_a_writer_takes_from_its_parent);
     UNIT(prefetched_chunks_are_hits);
