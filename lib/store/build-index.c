@@ -40,7 +40,7 @@ void build_index_release(struct build_index *x)
 
 static int grow_root(struct build_index *x, uint64_t leaves, struct err *e)
 {
-    uint64_t room = max_u64(leaves, min_u64(x->root_room * 2, VIRTUAL_SIZE_MAX >> CHUNK_SHIFT_MIN));
+    uint64_t room = max_u64(leaves, min_u64(x->root_room * 2, LEAVES_MAX));
     uint8_t *root = realloc(x->root, room * ROOT_ENTRY_SIZE);
     if (!root)
         return err_sys(e, ENOMEM, "root of %" PRIu64 " leaves", leaves);

@@ -333,11 +333,13 @@ static int finish_leaf(struct worker *k, struct err *e)
 
 /* Workers */
 
-static int check_size(uint64_t size, struct err *e)
+static int check_size(const struct engine *g, uint64_t size, struct err *e)
 {
-    if (size > VIRTUAL_SIZE_MAX)
-        return err_set(e, ERR_FAILED, "larger than %" PRIu64 " TiB, the most a disk can have",
-                       VIRTUAL_SIZE_MAX / TIB);
+    const uint64_t most = virtual_size_max(g->o->chunk_shift);
+    if (size > most)
+        return err_set(e, ERR_FAILED,
+                       "larger than %" PRIu64 " TiB, the most a disk with chunks of %zu KiB can have",
+                       most / TIB, g->chunk_size / KIB);
     return 0;
 }
 
@@ -349,7 +351,7 @@ static int claim_locked(struct worker *k, struct err *e)
     k->w = (struct leaf_work){.data = k->w.data, .frames = k->ready};
     int r = g->source->claim(g->source->ctx, &k->w, e);
     g->ended = r <= 0;
-    if (r < 0 || check_size(*g->o->size, e) < 0)
+    if (r < 0 || check_size(g, *g->o->size, e) < 0)
         return -1;
     g->size = k->size = *g->o->size;
     return r;

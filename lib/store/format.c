@@ -111,12 +111,12 @@ static int check_footer_fields(const struct footer *f, struct err *e)
         return err_set_sys(e, ERR_CORRUPT, EIO, "the footer's uuid or versions are impossible");
     if ((f->parent_version == 0) != uuid_is_zero(&f->parent_layer))
         return err_set_sys(e, ERR_CORRUPT, EIO, "the footer names half a parent");
-    if (f->virtual_size > VIRTUAL_SIZE_MAX)
-        return err_set_sys(e, ERR_CORRUPT, EIO, "the footer's disk size %" PRIu64 " is too large",
-                           f->virtual_size);
     if (f->chunk_shift < CHUNK_SHIFT_MIN || f->chunk_shift > CHUNK_SHIFT_MAX)
         return err_set_sys(e, ERR_CORRUPT, EIO, "the footer's chunk size 2^%u is out of range",
                            f->chunk_shift);
+    if (f->virtual_size > virtual_size_max(f->chunk_shift))
+        return err_set_sys(e, ERR_CORRUPT, EIO, "the footer's disk size %" PRIu64 " is too large",
+                           f->virtual_size);
     if (f->codec != CODEC_RAW && f->codec != CODEC_ZSTD && f->codec != CODEC_GZIP)
         return err_set_sys(e, ERR_CORRUPT, EIO, "the footer's codec %d is unknown", (int)f->codec);
     return 0;

@@ -101,8 +101,10 @@ static_assert(LEAF_CHUNKS * ENTRY_SIZE == LEAF_SIZE, "a leaf is one 4 KiB block"
 #define TABLE_ENTRY_SIZE 48u
 #define TABLE_MAX 65535u /* ancestors: an index is 16 bits, and one is the layer itself */
 #define ALIGNMENT 4096u  /* of leaves, and of frames of codec NONE */
-/* 64 TiB: a root of 256 MiB at 64 KiB chunks, the largest allocation that a file can ask for. */
+/* 64 TiB, with smaller chunks less: a root of 256 MiB, the largest allocation that a file can ask for. */
 #define VIRTUAL_SIZE_MAX (UINT64_C(64) * TIB)
+#define LEAVES_MAX (VIRTUAL_SIZE_MAX / LEAF_CHUNKS >> CHUNK_SHIFT_MAX)
+static_assert(LEAVES_MAX * ROOT_ENTRY_SIZE == 256 * MIB, "as said above");
 
 struct hash {
     uint8_t b[HASH_SIZE];
@@ -167,6 +169,12 @@ void table_entry_decode(const uint8_t in[TABLE_ENTRY_SIZE], struct table_entry *
 
 void hash_of(const void *buf, size_t len, struct hash *ret);
 bool hash_equal(const struct hash *a, const struct hash *b);
+
+/* The most bytes that a disk can have. */
+static inline uint64_t virtual_size_max(unsigned chunk_shift)
+{
+    return LEAVES_MAX * LEAF_CHUNKS << chunk_shift;
+}
 
 /* Chunks and leaves of a disk of `virtual_size` bytes. */
 static inline uint64_t chunks_of(uint64_t virtual_size, unsigned chunk_shift)

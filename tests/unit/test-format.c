@@ -119,6 +119,26 @@ static void impossible_footers(void)
     REFUSE_WITH(layer = (struct uuid){0});
 }
 
+/* The root is read as a whole: small chunks must not make it larger than large ones do. */
+static void the_largest_disks(void)
+{
+    uint8_t b[FOOTER_SIZE];
+    struct footer g;
+    for (unsigned shift = CHUNK_SHIFT_MIN; shift <= CHUNK_SHIFT_MAX; shift++) {
+        struct footer f = sample();
+        f.chunk_shift = shift;
+        f.virtual_size = virtual_size_max(shift);
+        f.root_length = 256 * MIB;
+        f.file_length = GIB;
+        footer_encode(&f, b);
+        CHECK_OK(footer_decode(b, &g, &e));
+        f.virtual_size++;
+        f.root_length += ROOT_ENTRY_SIZE;
+        refuse(&f);
+    }
+    CHECK(virtual_size_max(CHUNK_SHIFT_MAX) == VIRTUAL_SIZE_MAX);
+}
+
 static void compat_features_are_ignored(void)
 {
     struct footer f = sample(), g;
@@ -219,6 +239,7 @@ int main(void)
     UNIT(footer_has_the_drawn_bytes);
     UNIT(any_flipped_byte_of_a_footer);
     UNIT(impossible_footers);
+    UNIT(the_largest_disks);
     UNIT(compat_features_are_ignored);
     UNIT(reserved_bytes_are_zero);
     UNIT(entries_of_a_leaf);
