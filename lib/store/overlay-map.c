@@ -141,11 +141,27 @@ int map_scan_next(struct map_scan *s, struct map_record *ret, const uint8_t **re
     return 1;
 }
 
+/* Before more is read: past what the file has no data for, be it terabytes. */
+static int skip_hole(struct map_scan *s, struct err *e)
+{
+    off_t at = lseek(s->fd, (off_t)s->position, SEEK_DATA);
+    if (at < 0 && errno == ENXIO)
+        at = lseek(s->fd, 0, SEEK_END);
+    /* A header may begin in the hole's last bytes. */
+    if (at > 0 && (uint64_t)at > s->position + MAP_HEADER) {
+        s->start = s->end = 0;
+        s->position = round_down((uint64_t)at, MAP_SUM) - MAP_HEADER;
+    }
+    if (lseek(s->fd, (off_t)(s->position + (s->end - s->start)), SEEK_SET) < 0)
+        return err_sys(e, errno, "overlay map");
+    return 0;
+}
+
 /* All sizes are multiples of MAP_SUM, so a later record stands at such a distance. */
 int map_scan_find_damage(struct map_scan *s, bool *ret_damaged, struct err *e)
 {
     for (;; advance(s, MAP_SUM)) {
-        if (fill(s, MAP_HEADER, e) < 0)
+        if (s->end - s->start < MAP_HEADER && (skip_hole(s, e) < 0 || fill(s, MAP_HEADER, e) < 0))
             return -1;
         if (s->end - s->start < MAP_HEADER)
             break;

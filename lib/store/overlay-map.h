@@ -64,7 +64,7 @@ void map_scan_release(struct map_scan *s);
 int map_scan_next(struct map_scan *s, struct map_record *ret, const uint8_t **ret_sums,
                   struct err *e) must_check;
 /* After map_scan_next returned 0: whether a SYNC or SEAL stands further on that vouches for what is missing
- * here. Then the map is damaged; else its end is what a power cut left. Reads to the end of the file. */
+ * here. Then the map is damaged; else its end is what a power cut left. Reads all data to the end of the file. */
 int map_scan_find_damage(struct map_scan *s, bool *ret_damaged, struct err *e) must_check;
 
 static inline void cleanup_map_scan(struct map_scan *s)

@@ -89,13 +89,17 @@ void overlay_close(struct overlay *o)
     free(o);
 }
 
+/* What is no regular file might never answer. */
 static int open_part(const char *dir, const char *name, int flags, int *ret_fd, struct err *e)
 {
+    struct stat st;
     cleanup(free) char *path = path_format("%s/%s", dir, name);
-    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
+    cleanup(close) int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    if (fd < 0 || fstat(fd, &st) < 0)
         return err_sys(e, errno, "%s", path);
-    *ret_fd = fd;
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, ERR_CORRUPT, "%s: no regular file", path);
+    *ret_fd = steal_fd(&fd);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/fsutil.h"
+#include "lib/store/overlay-map.h"
 #include "lib/store/overlay-meta.h"
 #include "lib/store/overlay.h"
 #include "tests/unit/unit.h"
@@ -323,6 +324,63 @@ static void a_damaged_meta_is_refused(void)
     CHECK_FAILS(overlay_open(dir, &no_limits, &o, &e), ERR_CORRUPT);
 }
 
+/* Opening what is no file would wait for ever, as reading a file of many terabytes nearly does. */
+static void odd_files_hang_nobody(void)
+{
+    static const char *const names[] = {"meta", "data", "map"};
+    struct overlay_meta meta;
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        cleanup(free) char *dir = new_dir();
+        cleanup(free) char *path = path_format("%s/%s", dir, names[i]);
+        struct overlay *o = create(dir, MIB, &no_limits);
+        overlay_close(o);
+        CHECK(unlink(path) == 0 && mkfifo(path, 0600) == 0);
+        alarm(60);
+        CHECK_FAILS(overlay_open(dir, &no_limits, &o, &e), ERR_CORRUPT);
+        if (i == 0)
+            CHECK_FAILS(overlay_read_meta(dir, &meta, &e), ERR_CORRUPT);
+    }
+    alarm(0);
+}
+
+static void write_sync_at(const char *path, const struct uuid *overlay, uint64_t offset)
+{
+    uint8_t record[MAP_HEADER];
+    cleanup(close) int fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0);
+    map_record_encode(&(struct map_record){MAP_SYNC, 100, 99, 0, 0}, map_seed(overlay), record);
+    CHECK_OK(full_pwrite(fd, record, sizeof record, offset, &e));
+}
+
+static void a_map_with_a_hole(void)
+{
+    cleanup(free) char *dir = new_dir();
+    cleanup(free) char *path = path_format("%s/map", dir);
+    struct overlay *o = create(dir, MIB, &no_limits);
+    const struct uuid overlay = overlay_meta(o)->overlay;
+    struct reader base;
+    uint8_t text[OVERLAY_BLOCK] = "kept";
+    make_base(&base, MIB);
+    CHECK_OK(overlay_pwrite(o, &base, text, sizeof text, 8192, &e));
+    overlay_close(o);
+    CHECK(truncate(path, 4 * (off_t)TIB) == 0);
+    alarm(60);
+    CHECK_OK(overlay_open(dir, &no_limits, &o, &e));
+    memset(text, 1, sizeof text);
+    CHECK_OK(overlay_pread(o, &base, text, sizeof text, 8192, &e));
+    CHECK_STR((const char *)text, "kept");
+    overlay_close(o);
+    /* A SYNC behind the hole says that something is missing. */
+    for (uint64_t at = TIB - 44; at <= TIB + 4; at += 4) {
+        write_sync_at(path, &overlay, at);
+        CHECK_FAILS(overlay_open(dir, &no_limits, &o, &e), ERR_CORRUPT);
+        CHECK(truncate(path, 44) == 0);
+    }
+    alarm(0);
+    CHECK_OK(overlay_open(dir, &no_limits, &o, &e));
+    overlay_close(o);
+}
+
 static void a_flipped_byte_of_data_costs_one_block(void)
 {
     struct model m;
@@ -537,6 +595,8 @@ int main(void)
     UNIT(what_is_not_durable_ends_with_the_host);
     UNIT(a_request_larger_than_a_record);
     UNIT(a_damaged_meta_is_refused);
+    UNIT(odd_files_hang_nobody);
+    UNIT(a_map_with_a_hole);
     UNIT(a_flipped_byte_of_data_costs_one_block);
     UNIT(at_the_quota_a_write_fails_and_reads_go_on);
     UNIT(below_the_reserve_a_write_fails);
