@@ -185,12 +185,17 @@ static bool wants_chunk(struct worker *w, unsigned i)
     return false;
 }
 
-static int check_layer_index(const struct worker *w, unsigned i, struct err *e)
+static int check_entry(const struct worker *w, unsigned i, struct err *e)
 {
     const struct leaf_entry *n = &w->entries[i];
-    if (n->codec != CODEC_ZERO && n->layer >= w->p->nlayers)
-        return err_set_sys(e, ERR_CORRUPT, EIO, "chunk %" PRIu64 ": layer %u of %zu",
-                           w->leaf * LEAF_CHUNKS + i, n->layer, w->p->nlayers);
+    uint64_t chunk = w->leaf * LEAF_CHUNKS + i;
+    if (n->codec == CODEC_ZERO)
+        return 0;
+    if (n->layer >= w->p->nlayers)
+        return err_set_sys(e, ERR_CORRUPT, EIO, "chunk %" PRIu64 ": layer %u of %zu", chunk, n->layer,
+                           w->p->nlayers);
+    if (chunk * w->p->chunk_size >= w->p->size)
+        return err_set_sys(e, ERR_CORRUPT, EIO, "chunk %" PRIu64 ": past the end of the disk", chunk);
     return 0;
 }
 
@@ -202,7 +207,7 @@ static int read_leaf(struct worker *w, struct err *e)
     for (unsigned i = 0; i < LEAF_CHUNKS; i++)
         if (leaf_entry_decode(w->raw + i * ENTRY_SIZE, view_footer(p->view)->chunk_shift, &w->entries[i], e) <
                 0 ||
-            check_layer_index(w, i, e) < 0)
+            check_entry(w, i, e) < 0)
             return err_wrap(e, "leaf %" PRIu64, w->leaf);
     pthread_mutex_lock(&p->lock);
     for (unsigned i = 0; i < LEAF_CHUNKS; i++)

@@ -2,6 +2,7 @@
 #include "tests/unit/craft.h"
 
 #include "lib/base/cleanup.h"
+#include "lib/store/bgzf.h"
 #include "lib/store/checksum.h"
 #include "tests/unit/unit.h"
 
@@ -24,14 +25,27 @@ static uint64_t append(struct writer *w, const void *p, size_t len, uint64_t ali
     return offset;
 }
 
+static size_t compress_gzip(const uint8_t *p, size_t len, uint8_t *frame)
+{
+    struct libdeflate_compressor *z = libdeflate_alloc_compressor(1);
+    CHECK(z);
+    size_t stored = bgzf_compress(z, p, len, frame, len);
+    libdeflate_free_compressor(z);
+    return stored ? stored : len;
+}
+
 static void make_frame(struct writer *w, enum codec codec, const uint8_t *p, size_t len, struct leaf_entry *n)
 {
     uint8_t frame[CHUNK_SIZE_MAX + 1024];
-    size_t stored = codec == CODEC_ZSTD ? ZSTD_compress(frame, sizeof frame, p, len, 1) : len;
+    size_t stored = len;
+    if (codec == CODEC_ZSTD)
+        stored = ZSTD_compress(frame, sizeof frame, p, len, 1);
+    if (codec == CODEC_GZIP)
+        stored = compress_gzip(p, len, frame);
     CHECK(!ZSTD_isError(stored));
-    n->codec = stored < len ? CODEC_ZSTD : CODEC_RAW;
+    n->codec = stored < len ? codec : CODEC_RAW;
     n->stored = (uint32_t)min_u64(stored, len);
-    n->offset = append(w, n->codec == CODEC_ZSTD ? frame : p, n->stored, codec == CODEC_RAW ? ALIGNMENT : 1);
+    n->offset = append(w, n->codec == CODEC_RAW ? p : frame, n->stored, codec == CODEC_RAW ? ALIGNMENT : 1);
 }
 
 static void make_entry(struct writer *w, struct craft *c, const struct craft_spec *spec, const struct disk *d,
@@ -58,11 +72,14 @@ static void make_entry(struct writer *w, struct craft *c, const struct craft_spe
     leaf_entry_encode(&n, out);
 }
 
-static void make_root_entry(struct writer *w, struct craft *c, uint64_t leaf, const struct craft *parent)
+static void make_root_entry(struct writer *w, struct craft *c, const struct craft_spec *spec, uint64_t leaf,
+                            const struct craft *parent)
 {
-    const uint8_t *raw = c->leaves + leaf * LEAF_SIZE;
+    uint8_t *raw = c->leaves + leaf * LEAF_SIZE;
     struct root_entry r = {.layer = (uint16_t)(c->footer.table_length / TABLE_ENTRY_SIZE)};
     uint8_t *out = c->root + leaf * ROOT_ENTRY_SIZE;
+    if (spec->spoil_leaf)
+        spec->spoil_leaf(leaf, raw);
     if (all_zero(raw, LEAF_SIZE)) {
         root_entry_encode(&(struct root_entry){.flags = ROOT_ZERO}, out);
     } else if (parent && leaf < div_up(parent->chunks, LEAF_CHUNKS) &&
@@ -162,7 +179,7 @@ void craft_layer(struct craft *c, const char *images_dir, const struct craft_spe
         make_entry(&w, c, spec, d, i, parent);
     c->footer.frame_bytes = w.at;
     for (uint64_t i = 0; i < leaves; i++)
-        make_root_entry(&w, c, i, parent);
+        make_root_entry(&w, c, spec, i, parent);
     finish(&w, c);
 }
 

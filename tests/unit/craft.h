@@ -27,6 +27,8 @@ struct craft_spec {
     struct uuid overlay;
     /* Called for every entry that was made for this layer, to spoil it; may be NULL. */
     void (*spoil)(uint64_t chunk, struct leaf_entry *n);
+    /* The same for every leaf. */
+    void (*spoil_leaf)(uint64_t leaf, uint8_t raw[LEAF_SIZE]);
 };
 
 /* Writes <images_dir>/<image>/<version>.img over `parent` (NULL: none) with the image's folders. Failures end

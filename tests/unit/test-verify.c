@@ -228,6 +228,29 @@ static void hostile_entries(void)
     }
 }
 
+static void past_the_end(uint64_t leaf, uint8_t raw[LEAF_SIZE])
+{
+    (void)leaf;
+    memcpy(raw + 100 * ENTRY_SIZE, raw + 11 * ENTRY_SIZE, ENTRY_SIZE);
+}
+
+/* Of a disk of 16 chunks: nobody reads it there, but it cannot be flattened. */
+static void a_chunk_past_the_end(void)
+{
+    struct lineage l = {.spec = craft_image(CODEC_ZSTD, 16)};
+    struct verify_result r = {.version = 100};
+    struct craft c;
+    const struct verify_options o = {0};
+    disk_make(&l.disks[0], MIB, &seed);
+    memset(l.disks[0].bytes + 11 * 65536, 9, 65536);
+    l.spec.spoil_leaf = past_the_end;
+    craft_layer(&c, craft_images(), &l.spec, &l.disks[0], NULL);
+    verify(&l, &o, &r, 1);
+    CHECK(r.damaged && strstr(r.why, "chunk 100: past the end of the disk"));
+    craft_release(&c);
+    disk_release(&l.disks[0]);
+}
+
 /* Any byte of a file may be another: it is found, or it is one that nothing reads. */
 static void any_byte(void)
 {
@@ -590,6 +613,7 @@ int main(void)
     UNIT(a_lost_leaf_hides_nothing);
     UNIT(files_that_are_gone);
     UNIT(hostile_entries);
+    UNIT(a_chunk_past_the_end);
     UNIT(any_byte);
     UNIT(what_is_shared_is_read_once);
     UNIT(it_can_be_interrupted);
