@@ -22,6 +22,7 @@
 struct recovery {
     struct overlay *o;
     uint64_t vouched;     /* records up to this sequence need no look at their data */
+    uint64_t still;       /* and of them those up to this one, when what was not replayed is cut off */
     uint64_t data_blocks; /* whole ones in `data` */
     uint8_t *buf;         /* VERIFY_BLOCKS */
 };
@@ -37,7 +38,7 @@ static int find_vouched(struct recovery *v, struct err *e)
         return -1;
     while ((got = map_scan_next(&scan, &r, &sums, e)) == 1) {
         if (r.type == MAP_SYNC || r.type == MAP_SEAL)
-            v->vouched = r.block;
+            v->vouched = max_u64(v->vouched, r.block);
         if (r.type == MAP_SEAL)
             return 0;
     }
@@ -97,6 +98,7 @@ static int apply(struct recovery *v, const struct map_record *r, const uint8_t *
         o->sealed = o->fenced = true;
         return 1;
     case MAP_SYNC:
+        v->still = max_u64(v->still, r->block);
         return 1;
     }
     return 0;
@@ -126,10 +128,22 @@ static int replay(struct recovery *v, struct err *e)
     return 0;
 }
 
+/* A SYNC may stand behind records that it does not vouch for, and is cut off with them. Without it, damage of the data that
+ * it vouched for would pass for what a power cut left. */
+static int vouch_again(struct recovery *v, struct err *e)
+{
+    uint8_t buf[MAP_HEADER];
+    struct map_record r = {.type = MAP_SYNC, .block = v->vouched};
+    return v->still < v->vouched ? overlay_append(v->o, &r, buf, e) : 0;
+}
+
 /* Durably, before anything is appended: a record of old behind the new ones could else continue their
  * sequence. */
-static int cut_map(struct overlay *o, struct err *e)
+static int cut_map(struct recovery *v, struct err *e)
 {
+    struct overlay *o = v->o;
+    if (vouch_again(v, e) < 0)
+        return -1;
     if (ftruncate(o->map_fd, (off_t)o->map_end) < 0)
         return err_sys(e, errno, "map: cut");
     if (o->meta.durable && fsync(o->map_fd) < 0)
@@ -153,5 +167,5 @@ int overlay_recover(struct overlay *o, struct err *e)
     /* Past the end of the file too: blocks there belong to no record, but a write may have been at them. */
     o->next_block = max_u64(o->next_block, div_up(size, OVERLAY_BLOCK));
     o->synced = v.vouched;
-    return o->sealed ? 0 : cut_map(o, e);
+    return o->sealed ? 0 : cut_map(&v, e);
 }
