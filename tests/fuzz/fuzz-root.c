@@ -5,7 +5,7 @@
 
 const char fuzz_name[] = "root";
 
-#define LEAVES_MAX 1000u
+#define ENTRIES_MAX 1000u
 
 static void decode(const uint8_t in[ROOT_ENTRY_SIZE])
 {
@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct layer_file whole;
     if (!whole.bytes)
         whole = layer_file_make(1);
-    size = min_u64(size / ROOT_ENTRY_SIZE, LEAVES_MAX) * ROOT_ENTRY_SIZE;
+    size = min_u64(size / ROOT_ENTRY_SIZE, ENTRIES_MAX) * ROOT_ENTRY_SIZE;
     for (size_t at = 0; at < size; at += ROOT_ENTRY_SIZE)
         decode(data + at);
     struct layer_file f = layer_file_with(&whole, LAYER_ROOT, data, size);
