@@ -207,7 +207,7 @@ static unsigned read_versions(struct store *s, const struct image *m, bool expor
 
 static unsigned verify(struct store *s, const struct image *m, unsigned first, unsigned count)
 {
-    struct verify_result r[VERSIONS];
+    struct verify_result r[VERSIONS] = {0};
     const struct verify_options o = {.threads = 1};
     unsigned good = 0;
     for (unsigned i = 0; i < count; i++)
