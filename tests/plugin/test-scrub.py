@@ -152,14 +152,19 @@ def can_read(lab, export):
         return False
 
 
-def what_only_one_reader_met_is_found_in_all(lab, first, second):
-    """The chunk is in the file of the first version, which was read a moment ago: so is every version, once one is marked."""
-    ask(lab, "UPDATE version SET verified = 1 WHERE number = ?", first)
-    until("verified", lambda: all_verified(lab))
+def none_is_due(lab):
+    return ask(lab, "SELECT 1 FROM version WHERE verified < unixepoch() - 80000") == []
+
+
+def beside_damage_nothing_is_taken_for_whole(lab, first, second):
+    """A client met damage in the second version; it lies in the file of the first, which was found whole a moment ago."""
     flip(path_of(lab, first), 100)
-    ask(lab, "UPDATE version SET state = 'damaged', damage = 'chunk 0' WHERE number = ?", second)
+    ask(lab, "UPDATE version SET verified = unixepoch()")
+    ask(lab, "UPDATE version SET state = 'damaged', damage = 'chunk 0', verified = verified - 90000 WHERE number = ?", second)
+    until("it was read again", lambda: none_is_due(lab), 30)
+    assert (state_of(lab, first), state_of(lab, second)) == ("published", "damaged")
     ask(lab, "UPDATE version SET verified = verified - 90000")
-    until("both", lambda: state_of(lab, first) == "damaged", 30)
+    until("the day after, both", lambda: state_of(lab, first) == "damaged" and none_is_due(lab), 30)
     flip(path_of(lab, first), 100)
     ask(lab, "UPDATE version SET verified = verified - 90000")
     until("none", lambda: state_of(lab, first) == state_of(lab, second) == "published", 30)
@@ -180,7 +185,7 @@ def the_rate_is_kept(lab, big):
         took = time.monotonic() - begun
         measured, cpu = (read_by(pid) - was) / took, (seconds_of(pid) - used) / took
         print(f"rate {rate / MIB} MiB/s: {measured / MIB:.2f} MiB/s with {cpu * 100:.1f} % of a processor", flush=True)
-        assert 0.85 * rate < measured < 1.15 * rate, measured
+        assert 0.6 * rate < measured < 1.1 * rate, measured  # a busy host makes it slower
         assert cpu < 0.3, cpu
     # Off, and it stops.
     change(lab, scrub_days=0)
@@ -252,7 +257,7 @@ def main():
         lab.serve()
         lab.hook("old", mac, ADDRESS, "lab-1")
         first, second = damage_is_found_and_its_end(lab, mac, root)
-        what_only_one_reader_met_is_found_in_all(lab, first, second)
+        beside_damage_nothing_is_taken_for_whole(lab, first, second)
         ask(lab, "UPDATE version SET verified = unixepoch()")
         big = lab.image("big", lab.file("big.raw", 64 * MIB, os.urandom(64 * MIB)), "--compression", "none")
         the_rate_is_kept(lab, big)
