@@ -37,8 +37,8 @@ struct layer_file layer_file_with(const struct layer_file *whole, enum layer_par
                                   size_t size);
 /* The part itself, within the file. */
 const uint8_t *layer_file_part(const struct layer_file *f, enum layer_part part, size_t *ret_size);
-/* Opens, reads, exports and verifies it as version 100; a thorough one takes its SHA-256 and flattens it too, which takes
- * five times as long. Ends the program when their answers do not agree. */
+/* Opens, reads, exports and verifies it as version 100; a thorough one takes its SHA-256, exports it in all formats
+ * and flattens it too, which takes ten times as long. Ends the program when their answers do not agree. */
 void layer_file_exercise(const struct layer_file *f, bool thorough);
 
 #endif
