@@ -533,6 +533,14 @@ int catalog_data_version(struct catalog *c, uint64_t *ret, struct err *e)
     return 0;
 }
 
+/* What is written over the log's end, where a failed COMMIT may have left all of it, changes nothing. */
+int catalog_settle(struct catalog *c, struct err *e)
+{
+    char pragma[40];
+    snprintf(pragma, sizeof pragma, "PRAGMA user_version = %zu", ARRAY_SIZE(migrations));
+    return db_script(c, pragma, e);
+}
+
 /* ---- migrations ---------------------------------------------------------------------------------------- */
 
 /* A copy that is whole: made under another name and renamed. An earlier one of the same version is replaced. */

@@ -261,10 +261,15 @@ static int publish(struct make *m, struct err *e)
     return publish_row(m, e);
 }
 
-/* Nobody refers to the file yet: the image's lock is held, and its row was not made. */
+/* Nobody refers to the file yet: the image's lock is held, and its row was not made. Where even that is not certain, the
+ * file is better left. */
 static void take_back(struct make *m)
 {
     struct err e;
+    if (m->version && catalog_settle(m->c->catalog, &e) < 0) {
+        cli_warn(m->c, "what was written stays: %s; try: labboot gc", e.msg);
+        return;
+    }
     char uuid[UUID_TEXT_SIZE];
     cleanup(free) char *path = path_format("%s/%s/%" PRIu64 ".img", m->c->conf.server.images_dir,
                                            uuid_to_text(&m->image.uuid, uuid), m->version);
