@@ -79,11 +79,13 @@ static int extract_into(const struct extraction *x, const char *tmp, struct err 
     if (chmod(tmp, 0755) < 0)
         return err_sys(e, errno, "%s", tmp);
     cleanup(free) char *parent = path_format("%.*s", (int)(strrchr(x->dir, '/') - x->dir), x->dir);
+    cleanup(free) char *above = path_format("%s/kernels", x->conf->network.tftp_root);
     if (make_dirs(parent, 0755, e) < 0 || remove_tree(x->dir, e) < 0)
         return -1;
     if (rename(tmp, x->dir) < 0)
         return err_sys(e, errno, "%s: rename to %s", tmp, x->dir);
-    return fsync_dir(parent, e);
+    /* The parent may be new too. */
+    return fsync_dir(parent, e) < 0 ? -1 : fsync_dir(above, e);
 }
 
 static int extract_locked(const struct extraction *x, struct err *e)
