@@ -37,8 +37,10 @@ enum catalog_durability { CATALOG_FULL, CATALOG_NORMAL }; /* synchronous= ; NORM
 int catalog_open(const char *path, enum catalog_durability durability, struct catalog **ret,
                  struct err *e) must_check;
 void catalog_close(struct catalog *c); /* NULL is fine */
-/* After a change that failed: from here on it is certain that it was not made. A COMMIT that could not sync the log of writes
- * has rolled back for those who have the catalog open now; should all of them be killed, who opens it next would find it. */
+/* From here on what the catalog says is on the disk, and a change that failed before is not. Neither is certain: who is killed
+ * between the write and the sync of a COMMIT leaves it to be seen by others, who then must not act upon it as if it could
+ * not be lost; and a COMMIT whose sync failed has rolled back for those who have the catalog open now, but should all of
+ * them be killed, who opens it next would find it. */
 int catalog_settle(struct catalog *c, struct err *e) must_check;
 /* Changes whenever another connection committed something: PRAGMA data_version. */
 int catalog_data_version(struct catalog *c, uint64_t *ret, struct err *e) must_check;

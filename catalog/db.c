@@ -533,7 +533,8 @@ int catalog_data_version(struct catalog *c, uint64_t *ret, struct err *e)
     return 0;
 }
 
-/* What is written over the log's end, where a failed COMMIT may have left all of it, changes nothing. */
+/* It changes nothing, but is written to the end of the log, over what a failed COMMIT has left there; then all of the log is
+ * synced. */
 int catalog_settle(struct catalog *c, struct err *e)
 {
     char pragma[40];

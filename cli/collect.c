@@ -156,7 +156,7 @@ static int collect_versions(struct cli *c, struct store *store, bool dry_run, co
 {
     struct guard guard = GUARD_INIT(c->catalog);
     struct publisher p = {.conf = &c->conf, .guard = &guard, .store = store, .hooks = cli_publish_hooks};
-    if (!dry_run && flatten_recover(&p, e) < 0)
+    if (!dry_run && (catalog_settle(c->catalog, e) < 0 || flatten_recover(&p, e) < 0))
         return -1;
     return retention_all(&p, c->actor, sink, e);
 }

@@ -318,6 +318,8 @@ static int run_fsck(struct cli *c, struct err *e)
     if (store_open(c->conf.server.images_dir, 0, &f.store, e) < 0)
         return -1;
     int r = c->json ? print_text("[", e) : 0;
+    if (r == 0 && f.repair)
+        r = catalog_settle(c->catalog, e);
     if (r == 0)
         r = check_all(&f, e);
     if (f.repair && f.count > f.left)

@@ -370,8 +370,9 @@ static int adopt_boots(struct server *s, enum boot_state state, struct err *e)
 
 static int recover(struct server *s, struct err *e)
 {
-    if (store_clean_tmp(s->store, e) < 0 || guarded(&s->guard, request_untake_all, e) < 0 ||
-        adopt_boots(s, BOOT_LEASED, e) < 0 || adopt_boots(s, BOOT_RUNNING, e) < 0)
+    if (guarded(&s->guard, catalog_settle, e) < 0 || store_clean_tmp(s->store, e) < 0 ||
+        guarded(&s->guard, request_untake_all, e) < 0 || adopt_boots(s, BOOT_LEASED, e) < 0 ||
+        adopt_boots(s, BOOT_RUNNING, e) < 0)
         return -1;
     struct publisher publisher = server_publisher(s);
     return flatten_recover(&publisher, e) < 0 ? -1 : publish_recover(&publisher, finish_left_over, s, e);

@@ -177,6 +177,9 @@ int flatten_settle(struct store *s, const struct uuid *image, uint64_t version, 
         return remove_second_name(name, path, e);
     if (memcmp(f.checksum, checksum, CHECKSUM_SIZE) != 0)
         return 0;
+    /* Who renamed it may have been killed before it had synced that. */
+    if (fsync_dir(dir, e) < 0)
+        return -1;
     *ret = f;
     return 1;
 }

@@ -105,6 +105,10 @@ int machine_image_open(struct store *s, const struct uuid *image, uint64_t size,
                        uint64_t reserve, struct raw_disk **ret, struct err *e)
 {
     cleanup(free) char *path = file_path(store_images_dir(s), image);
+    cleanup(free) char *dir = store_image_dir(s, image);
+    /* Who gave it its name may have been killed before it had synced that. */
+    if (path_exists(path) && fsync_dir(dir, e) < 0)
+        return -1;
     if (raw_disk_open(path, reserve, ret, e) == 0)
         return 0;
     if (e->code != ERR_NOT_FOUND)

@@ -114,8 +114,14 @@ static int lock_meta(int fd, const char *dir, struct err *e)
     return r < 0 ? err_sys(e, errno, "%s: lock", dir) : 0;
 }
 
-/* Makes the files in the new folder. `meta` gets its name, locked and synced, when the others are there: a
- * folder without it is no overlay. */
+static int sync_names(const char *dir, struct err *e)
+{
+    cleanup(free) char *parent = path_format("%s/..", dir);
+    return fsync_dir(dir, e) < 0 ? -1 : fsync_dir(parent, e);
+}
+
+/* Makes the files in the new folder. `meta` gets its name, locked and synced, when the others are there, after a power cut
+ * too: a folder without it is no overlay. */
 static int make_files(struct overlay *o, const char *dir, const struct uuid *host, struct err *e)
 {
     uint8_t block[META_SIZE];
@@ -128,11 +134,10 @@ static int make_files(struct overlay *o, const char *dir, const struct uuid *hos
         return -1;
     if (fsync(o->data_fd) < 0 || fsync(o->map_fd) < 0 || fsync(o->meta_fd) < 0)
         return err_sys(e, errno, "%s: sync", dir);
+    if (fsync_dir(dir, e) < 0)
+        return -1;
     cleanup(free) char *from = path_format("%s/meta.new", dir), *to = path_format("%s/meta", dir);
-    if (rename(from, to) < 0)
-        return err_sys(e, errno, "%s", to);
-    cleanup(free) char *parent = path_format("%s/..", dir);
-    return fsync_dir(dir, e) < 0 ? -1 : fsync_dir(parent, e);
+    return rename(from, to) < 0 ? err_sys(e, errno, "%s", to) : sync_names(dir, e);
 }
 
 /* An existing folder without `meta` is what a crash of overlay_create left: nothing was ever written to it.
@@ -219,6 +224,9 @@ int overlay_open(const char *dir, const struct overlay_limits *limits, struct ov
     if (open_part(dir, "data", O_RDWR, &o->data_fd, e) < 0 ||
         open_part(dir, "map", O_RDWR, &o->map_fd, e) < 0)
         return e->sys == ENOENT ? err_set(e, ERR_CORRUPT, "%s: a file is missing", dir) : -1;
+    /* Who made it may have been killed before it had synced them. */
+    if (meta.durable && sync_names(dir, e) < 0)
+        return -1;
     if (overlay_recover(o, e) < 0)
         return err_wrap(e, "%s", dir);
     *ret = steal(&o);

@@ -159,6 +159,9 @@ int store_find_by_overlay(struct store *s, const struct uuid *image, const struc
     if (search.version == 0)
         return err_set_sys(e, ERR_NOT_FOUND, ENOENT, "no version comes from overlay %s",
                            uuid_to_text(overlay, text));
+    cleanup(free) char *dir = store_image_dir(s, image);
+    if (fsync_dir(dir, e) < 0)
+        return -1;
     *ret = search.version;
     return 0;
 }

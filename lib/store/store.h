@@ -77,8 +77,8 @@ int view_check_layers(struct view *v, struct err *e) must_check;
 bool store_has_version(struct store *s, const struct uuid *image, uint64_t version);
 /* The highest version in the image's folder, 0 when there is none. */
 int store_highest_version(struct store *s, const struct uuid *image, uint64_t *ret, struct err *e) must_check;
-/* Finds the version that was committed from `overlay`: a publish whose catalog row is missing. ERR_NOT_FOUND.
- */
+/* Finds the version that was committed from `overlay`: a publish whose catalog row is missing; who made it may have been
+ * killed before it had synced the file's name: this does. ERR_NOT_FOUND. */
 int store_find_by_overlay(struct store *s, const struct uuid *image, const struct uuid *overlay,
                           uint64_t *ret, struct err *e) must_check;
 /* Removes what killed builds left in tmp/: each build holds an flock on its file, live ones are kept. */
