@@ -158,11 +158,11 @@ class Lab:
 
     # ---- the server ----
 
-    def serve(self, *options):
-        """`options` are nbdkit's."""
+    def serve(self, *options, before=()):
+        """`options` are nbdkit's. before: words that the command is an argument of."""
         assert self.server is None
         with open(self.log_path, "ab") as log:
-            self.server = subprocess.Popen([LABBOOT, "--config", self.conf, "serve", "--", *options],
+            self.server = subprocess.Popen([*before, LABBOOT, "--config", self.conf, "serve", "--", *options],
                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until("the server listens", self.listens)
 
