@@ -95,6 +95,7 @@ struct conf {
         uint64_t cache_memory;             /* bytes */
         uint64_t prefetch;                 /* bytes read ahead of a boot; 0: none */
         uint64_t reserve;                  /* bytes of free space never used */
+        uint64_t flatten_depth;            /* versions that one may stand upon; 0: any number */
         uint64_t scrub_days;               /* after which a version is read again; 0: never */
         uint64_t scrub_rate;               /* bytes a second; 0: none */
         uint64_t keep_versions, keep_days; /* of each image; both 0: all versions stay */

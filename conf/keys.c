@@ -108,6 +108,9 @@ const struct conf_key conf_keys[] = {
              "0: keep-days alone says it, and where that is 0 too, all stay."},
     {"store", "keep-days", KIND_NUMBER, AT(store.keep_days), .max = 36500, .def = "0",
      .help = "Versions that are not older than so many days stay as well."},
+    {"store", "flatten-depth", KIND_NUMBER, AT(store.flatten_depth), .max = 65535, .def = "250",
+     .help = "When the latest version of an image stands upon so many others, the server writes it anew.\n"
+             "0: never."},
     {"store", "scrub-days", KIND_NUMBER, AT(store.scrub_days), .max = 36500, .def = "30",
      .help =
          "After how many days the server reads a version again, to mark it where it is damaged. 0: never."},

@@ -1,26 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* An image is read as a whole: versions that are due, the oldest first, and of each what no version before had. What others
  * of its versions have alone was read when they were, so that in scrub-days each byte of the store is read once. That holds
- * only where all was found whole: in an image with damage nothing is taken as known.
- *
- * It has a store of its own: what the server has open was checked when it was opened, and is not looked at again. */
+ * only where all was found whole: in an image with damage nothing is taken as known. */
 #include "nbd-plugin/scrubber.h"
 
 #include "catalog/verified.h"
 #include "lib/base/bytes.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/log.h"
+#include "nbd-plugin/background.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <linux/ioprio.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #define LOOK_MILLISECONDS 10000 /* whether something is due */
 #define FAIL_MILLISECONDS 60000 /* after a failure, the next image */
@@ -46,11 +38,7 @@ struct pass {
 };
 
 struct scrubber {
-    struct server *server;
-    bool (*sleep)(unsigned milliseconds);
-    struct store *store;
-    pthread_t thread;
-    atomic_bool stopping;
+    struct background background;
     bool interrupted; /* the pass was: there is no failure to tell */
     double owed, at;  /* bytes that were read before their time, as of then */
     struct pass pass;
@@ -63,16 +51,15 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static bool is_on(const struct scrubber *s)
+static struct server *server_of(const struct scrubber *s)
 {
-    const struct conf *conf = server_conf(s->server);
-    return !s->stopping && conf->store.scrub_days > 0 && conf->store.scrub_rate > 0;
+    return s->background.server;
 }
 
-static void rest(struct scrubber *s, unsigned milliseconds)
+static bool is_on(const struct scrubber *s)
 {
-    if (!s->sleep(milliseconds))
-        s->stopping = true;
+    const struct conf *conf = server_conf(server_of(s));
+    return !s->background.stopping && conf->store.scrub_days > 0 && conf->store.scrub_rate > 0;
 }
 
 /* ---- how fast --------------------------------------------------------------------------------------------------- */
@@ -80,7 +67,7 @@ static void rest(struct scrubber *s, unsigned milliseconds)
 /* By the rate that is in force now. */
 static double rate_of(const struct scrubber *s)
 {
-    return (double)server_conf(s->server)->store.scrub_rate;
+    return (double)server_conf(server_of(s))->store.scrub_rate;
 }
 
 static void pay(struct scrubber *s)
@@ -98,7 +85,7 @@ static bool pace(void *ctx, uint64_t bytes)
     s->owed += (double)bytes;
     while (on && s->owed > rate_of(s) * AHEAD_SECONDS) {
         double wait = s->owed / rate_of(s) * 1000;
-        rest(s, wait < SLEEP_MILLISECONDS ? (unsigned)wait + 1 : SLEEP_MILLISECONDS);
+        background_rest(&s->background, wait < SLEEP_MILLISECONDS ? (unsigned)wait + 1 : SLEEP_MILLISECONDS);
         on = is_on(s);
         pay(s);
     }
@@ -112,7 +99,7 @@ static void tell(struct scrubber *s, const struct verify_result *r)
 {
     struct image image = {.name = "?"};
     struct err e;
-    if (guarded(&s->server->guard, image_by_uuid, &s->pass.image, &image, &e) < 0)
+    if (guarded(&server_of(s)->guard, image_by_uuid, &s->pass.image, &image, &e) < 0)
         log_warning("%s", e.msg);
     if (r->damaged)
         log_error("image %s/%s@%" PRIu64 " is damaged: %s; try: labboot doctor", image.owner, image.name,
@@ -125,7 +112,7 @@ static void note_result(struct scrubber *s, const struct version_row *row, const
 {
     struct err e;
     bool news;
-    if (guarded(&s->server->guard, version_verified, "server", &s->pass.image, row, r, &news, &e) < 0) {
+    if (guarded(&server_of(s)->guard, version_verified, "server", &s->pass.image, row, r, &news, &e) < 0) {
         log_error("version %" PRIu64 ": %s", row->version, e.msg);
         s->pass.failed = true;
     } else if (news) {
@@ -136,7 +123,7 @@ static void note_result(struct scrubber *s, const struct version_row *row, const
 static void note_place(struct scrubber *s, const struct version_row *row)
 {
     struct err e;
-    if (guarded(&s->server->guard, scrub_note, &s->pass.image, row, s->pass.to, &e) < 0)
+    if (guarded(&server_of(s)->guard, scrub_note, &s->pass.image, row, s->pass.to, &e) < 0)
         log_error("version %" PRIu64 ": %s", row->version, e.msg);
     s->pass.noted = now();
 }
@@ -204,7 +191,7 @@ static int read_due(struct scrubber *s, struct err *e)
                                      .known = p->known,
                                      .nknown = p->nknown};
     s->interrupted = false;
-    if (store_verify(s->store, &p->image, &o, p->results, p->ndue, e) == 0)
+    if (store_verify(s->background.store, &p->image, &o, p->results, p->ndue, e) == 0)
         return 0;
     if (p->to > 0)
         note_place(s, p->reading);
@@ -215,10 +202,10 @@ static int read_due(struct scrubber *s, struct err *e)
 static int scrub_image(struct scrubber *s, const struct uuid *after, struct err *e)
 {
     struct pass *p = &s->pass;
-    uint64_t days = server_conf(s->server)->store.scrub_days;
+    uint64_t days = server_conf(server_of(s))->store.scrub_days;
     if (!is_on(s))
         return 0;
-    int r = guarded(&s->server->guard, scrub_next, after, days, &p->image, &p->versions, &p->count, e);
+    int r = guarded(&server_of(s)->guard, scrub_next, after, days, &p->image, &p->versions, &p->count, e);
     if (r <= 0)
         return r;
     p->noted = now();
@@ -229,21 +216,11 @@ static int scrub_image(struct scrubber *s, const struct uuid *after, struct err 
 
 /* ---- the thread ----------------------------------------------------------------------------------------------------- */
 
-/* Both are of the thread alone. Where the disk's scheduler knows no classes, the second does nothing. */
-static void step_back(void)
-{
-    pid_t self = (pid_t)syscall(SYS_gettid);
-    if (setpriority(PRIO_PROCESS, (id_t)self, 19) < 0 ||
-        syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, self, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)) < 0)
-        log_warning("the priority of the reading of all versions cannot be lowered: %s", strerror(errno));
-}
-
-static void *scrub(void *arg)
+static void scrub(void *arg)
 {
     struct scrubber *s = arg;
     struct uuid *after = NULL, last;
-    step_back();
-    while (!s->stopping) {
+    while (!s->background.stopping) {
         struct err e;
         int r = scrub_image(s, after, &e);
         if (r < 0)
@@ -251,9 +228,8 @@ static void *scrub(void *arg)
         last = s->pass.image;
         after = &last;
         if (r <= 0)
-            rest(s, r < 0 ? FAIL_MILLISECONDS : LOOK_MILLISECONDS);
+            background_rest(&s->background, r < 0 ? FAIL_MILLISECONDS : LOOK_MILLISECONDS);
     }
-    return NULL;
 }
 
 int scrubber_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct scrubber **ret,
@@ -262,17 +238,7 @@ int scrubber_start(struct server *s, bool (*sleep)(unsigned milliseconds), struc
     struct scrubber *new = calloc(1, sizeof *new);
     if (!new)
         return err_set(e, ERR_FAILED, "out of memory");
-    new->server = s;
-    new->sleep = sleep;
-    int r = store_open(server_conf(s)->server.images_dir, 0, &new->store, e);
-    if (r == 0) {
-        store_read_medium(new->store);
-        r = pthread_create(&new->thread, NULL, scrub, new);
-        if (r != 0)
-            r = err_sys(e, r, "start a thread");
-    }
-    if (r < 0) {
-        store_close(new->store);
+    if (background_start(&new->background, s, sleep, scrub, new, e) < 0) {
         free(new);
         return -1;
     }
@@ -284,8 +250,6 @@ void scrubber_stop(struct scrubber *s)
 {
     if (!s)
         return;
-    s->stopping = true;
-    pthread_join(s->thread, NULL);
-    store_close(s->store);
+    background_stop(&s->background);
     free(s);
 }

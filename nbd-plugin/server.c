@@ -7,6 +7,7 @@
 #include "nbd-plugin/counters.h"
 #include "nbd-plugin/flatten.h"
 #include "nbd-plugin/prefetch.h"
+#include "nbd-plugin/flattener.h"
 #include "nbd-plugin/retention.h"
 #include "nbd-plugin/scrubber.h"
 #include "nbd-plugin/ticker.h"
@@ -383,13 +384,16 @@ int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct 
     if (take_server_lock(s, e) < 0 || open_files(s, e) < 0 || jobs_start(WORKERS, &s->jobs, e) < 0 ||
         jobs_start(1, &s->prefetches, e) < 0 || recover(s, e) < 0)
         return -1;
-    return ticker_start(s, sleep, e) < 0 ? -1 : scrubber_start(s, sleep, &s->scrubber, e);
+    if (ticker_start(s, sleep, e) < 0 || scrubber_start(s, sleep, &s->scrubber, e) < 0)
+        return -1;
+    return flattener_start(s, sleep, &s->flattener, e);
 }
 
 void server_stop(struct server *s)
 {
     ticker_stop(s);
     scrubber_stop(steal(&s->scrubber));
+    flattener_stop(steal(&s->flattener));
     if (s->lock_fd >= 0)
         counters_remove(server_conf(s));
     s->stopping = true;

@@ -36,6 +36,7 @@ struct server {
     bool ticker_runs;
     uint64_t seen_version; /* of the catalog, by the ticker */
     struct scrubber *scrubber;
+    struct flattener *flattener;
     atomic_bool thinning;  /* a job to remove old versions waits or runs */
     bool counters_written; /* RUN/counters, by the ticker: */
     uint32_t counters_sum; /* of what it holds */

@@ -134,6 +134,7 @@ int flatten_build(struct store *s, struct view *v, const struct flatten_options 
                                           .chunk_shift = footer->chunk_shift,
                                           .compression = o->compression,
                                           .size = &f.size,
+                                          .threads = o->threads,
                                           .reserve = o->reserve,
                                           .progress = o->progress};
     const struct build_source source = {

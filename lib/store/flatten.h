@@ -10,6 +10,7 @@ struct flatten_options {
     struct compression compression;
     /* All is compressed again. Else frames of that codec, and such as did not compress at all, are copied. */
     bool recompress;
+    unsigned threads; /* 0: one a core */
     uint64_t reserve; /* as of build_options */
     struct progress progress;
 };

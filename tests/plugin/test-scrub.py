@@ -172,7 +172,7 @@ def beside_damage_nothing_is_taken_for_whole(lab, first, second):
 
 def the_rate_is_kept(lab, big):
     pid = lab.server.pid
-    assert who_stepped_back(pid) == 1
+    assert who_stepped_back(pid) == 2, "the scrubber and the flattener"
     change(lab, scrub_rate="2M")
     make_due(lab)
     before = read_by(pid)
