@@ -6,8 +6,8 @@
 #include "lib/base/log.h"
 #include "nbd-plugin/counters.h"
 #include "nbd-plugin/flatten.h"
-#include "nbd-plugin/prefetch.h"
 #include "nbd-plugin/flattener.h"
+#include "nbd-plugin/prefetch.h"
 #include "nbd-plugin/retention.h"
 #include "nbd-plugin/scrubber.h"
 #include "nbd-plugin/ticker.h"
@@ -85,6 +85,34 @@ void server_thin_out(struct server *s)
     const struct conf *conf = server_conf(s);
     if ((conf->store.keep_versions > 0 || conf->store.keep_days > 0) && !atomic_exchange(&s->thinning, true))
         jobs_add(s->jobs, run_thinning, s);
+}
+
+struct compaction_job {
+    struct server *server;
+    struct session *session; /* a reference */
+};
+
+static void run_compaction(void *arg)
+{
+    cleanup(free) struct compaction_job *j = arg;
+    session_compact(j->session);
+    j->session->compacting = false;
+    pthread_mutex_lock(&j->server->binding);
+    session_unref_locked(j->session);
+    pthread_mutex_unlock(&j->server->binding);
+}
+
+void server_compact(struct server *s, struct session *session)
+{
+    if (session->compacting || !session_wants_compaction(session))
+        return;
+    struct compaction_job *j = malloc(sizeof *j);
+    if (!j)
+        return;
+    session->refs++;
+    session->compacting = true;
+    *j = (struct compaction_job){.server = s, .session = session};
+    jobs_add(s->compactions, run_compaction, j);
 }
 
 struct finish_job {
@@ -382,7 +410,7 @@ static int recover(struct server *s, struct err *e)
 int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e)
 {
     if (take_server_lock(s, e) < 0 || open_files(s, e) < 0 || jobs_start(WORKERS, &s->jobs, e) < 0 ||
-        jobs_start(1, &s->prefetches, e) < 0 || recover(s, e) < 0)
+        jobs_start(1, &s->prefetches, e) < 0 || jobs_start(1, &s->compactions, e) < 0 || recover(s, e) < 0)
         return -1;
     if (ticker_start(s, sleep, e) < 0 || scrubber_start(s, sleep, &s->scrubber, e) < 0)
         return -1;
@@ -397,7 +425,12 @@ void server_stop(struct server *s)
     if (s->lock_fd >= 0)
         counters_remove(server_conf(s));
     s->stopping = true;
+    pthread_mutex_lock(&s->binding);
+    for (struct session *session = s->sessions; session; session = session->next)
+        session->hurry = true;
+    pthread_mutex_unlock(&s->binding);
     jobs_stop(s->prefetches);
+    jobs_stop(s->compactions);
     jobs_stop(s->jobs); /* requests that still run may add to it */
     pthread_mutex_lock(&s->binding);
     for (struct session *session = s->sessions; session; session = session->next)
@@ -416,6 +449,7 @@ void server_free(struct server *s)
     }
     jobs_free(s->jobs);
     jobs_free(s->prefetches);
+    jobs_free(s->compactions);
     catalog_close(s->guard.catalog);
     catalog_close(s->ticker_catalog);
     store_close(s->store);

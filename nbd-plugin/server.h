@@ -30,7 +30,7 @@ struct server {
     struct catalog *ticker_catalog; /* the ticker's own connection: rendering takes long */
     struct store *store;
     struct temporals temporals;
-    struct jobs *jobs, *prefetches;
+    struct jobs *jobs, *prefetches, *compactions;
     atomic_bool stopping;
     pthread_t ticker;
     bool ticker_runs;
@@ -70,6 +70,8 @@ int server_reload(struct server *s, int64_t request, struct err *e) must_check;
 
 /* The session of a leased or running boot; made, and its overlays opened, when this process has none yet. */
 int server_session(struct server *s, const struct boot *b, struct session **ret, struct err *e) must_check;
+/* Lets a job make its overlays smaller, if that is worth while. */
+void server_compact(struct server *s, struct session *session);
 /* The session in the table, or NULL. */
 struct session *server_find_session(struct server *s, int64_t boot);
 /* Ends a boot: fences its session, takes it out of the table, and lets a job publish or discard it.

@@ -242,6 +242,7 @@ int session_find_disk(const struct boot *b, const char *image, size_t *ret, stru
 
 void session_fence(struct session *s, enum fence level)
 {
+    s->hurry = true;
     pthread_rwlock_wrlock(&s->fence);
     if (level > s->fenced)
         s->fenced = level;
@@ -285,6 +286,28 @@ static int leave(struct session *s, int result)
 {
     pthread_rwlock_unlock(&s->fence);
     return result;
+}
+
+bool session_wants_compaction(struct session *s)
+{
+    bool wants = false;
+    for (size_t n = 0; n < s->ndisks; n++)
+        wants |= s->disks[n].overlay && overlay_wants_compaction(s->disks[n].overlay);
+    return wants && !s->hurry;
+}
+
+void session_compact(struct session *s)
+{
+    struct err e;
+    if (enter(s, FENCE_WRITES, &e) < 0)
+        return;
+    for (size_t n = 0; n < s->ndisks; n++) {
+        struct overlay *o = s->disks[n].overlay;
+        if (o && overlay_wants_compaction(o) && overlay_compact(o, &s->hurry, &e) < 0)
+            log_error("boot %" PRId64 ": what was written to image %s cannot be made smaller: %s", s->boot.id,
+                      s->boot.images[n].name, e.msg);
+    }
+    leave(s, 0);
 }
 
 static void note_io(struct session *s, uint64_t bytes_read, uint64_t bytes_written)

@@ -58,6 +58,8 @@ struct session {
 
     pthread_rwlock_t fence; /* requests hold it shared while they run; the fence is raised holding it alone */
     enum fence fenced;      /* guarded by `fence` */
+    atomic_bool hurry; /* what runs for long is to end: somebody waits for the fence, or the server stops */
+    atomic_bool compacting; /* a job to do that waits or runs */
     atomic_bool running;    /* written to, or read for more than a probe */
     atomic_uint_fast64_t bytes_read, bytes_written;
     atomic_int_fast64_t last_io; /* seconds since 1970 */
@@ -97,6 +99,10 @@ void session_fence(struct session *s, enum fence level);
 void session_close_overlays(struct session *s);
 /* Makes durable what was acknowledged. Failures are logged. */
 void session_sync(struct session *s);
+/* Whether an overlay takes much more than what it holds, and session_compact is worth while. */
+bool session_wants_compaction(struct session *s);
+/* Like a request, but takes long; ends soon once `hurry` is set. Failures are logged. */
+void session_compact(struct session *s);
 /* For publish: one entry a disk. */
 void session_overlays(struct session *s, struct overlay *ret[SETUP_IMAGES_MAX]);
 

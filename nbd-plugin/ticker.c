@@ -191,6 +191,7 @@ static void watch_sessions(struct server *s)
         int64_t boot = session->boot.id;
         record_connection(s, session);
         session_save_hot(session);
+        server_compact(s, session);
         if (!session->disconnected || now < session->disconnected)
             continue;
         if (watch_disconnected(s, session, (uint64_t)(now - session->disconnected), &e) == 0)

@@ -2,7 +2,8 @@
 
 /* Reading and writing through an overlay.
  *
- * Readers take slots under the index lock and read at leisure: what a slot names is never overwritten.
+ * Readers take slots under the index lock and read at leisure: what a slot names is not overwritten as long as it is the
+ * block's; who comes later finds that its checksum does not match, and looks again.
  * Writers put their blocks into a range of `data` that they reserved, without a lock, and take `append` for
  * the record only.
  *
@@ -29,21 +30,33 @@
 
 /* --- reading --- */
 
-static int verify_block(const void *buf, uint64_t slot, uint64_t block, struct err *e)
+/* What does not match its slot: the block was written since the slot was taken, and its old place given back, or it is
+ * damaged. In the first case what it is now is read. */
+static int read_anew(struct overlay *o, uint64_t block, uint64_t slot, uint8_t *dst, struct err *e)
 {
-    if (crc32c(0, buf, BLOCK) == slot_crc(slot))
-        return 0;
-    return err_set_sys(e, ERR_CORRUPT, EIO, "overlay: checksum mismatch at %" PRIu64, block * BLOCK);
+    for (uint64_t seen = slot;; seen = slot) {
+        overlay_load_slots(o, block, 1, &slot);
+        if (slot == seen)
+            return err_set_sys(e, ERR_CORRUPT, EIO, "overlay: checksum mismatch at %" PRIu64, block * BLOCK);
+        if (!slot_is_data(slot)) {
+            memset(dst, 0, BLOCK);
+            return 0;
+        }
+        if (full_pread(o->data_fd, dst, BLOCK, slot_physical(slot) * BLOCK, e) < 0)
+            return err_wrap(e, "overlay data");
+        if (crc32c(0, dst, BLOCK) == slot_crc(slot))
+            return 0;
+    }
 }
 
-/* Whole blocks that stand next to each other in `data`. */
-static int read_whole(struct overlay *o, uint64_t block, const uint64_t *slots, size_t n, uint8_t *dst,
-                      struct err *e)
+int overlay_read_whole(struct overlay *o, uint64_t block, const uint64_t *slots, size_t n, uint8_t *dst,
+                       struct err *e)
 {
     if (full_pread(o->data_fd, dst, n * BLOCK, slot_physical(slots[0]) * BLOCK, e) < 0)
         return err_wrap(e, "overlay data");
     for (size_t i = 0; i < n; i++)
-        if (verify_block(dst + i * BLOCK, slots[i], block + i, e) < 0)
+        if (crc32c(0, dst + i * BLOCK, BLOCK) != slot_crc(slots[i]) &&
+            read_anew(o, block + i, slots[i], dst + i * BLOCK, e) < 0)
             return -1;
     return 0;
 }
@@ -66,12 +79,12 @@ static int read_data(struct overlay *o, const uint64_t *slots, uint8_t *dst, uin
         if (skip == 0 && whole > 0) {
             blocks = adjacent(slots, (size_t)whole);
             len = blocks * BLOCK;
-            if (read_whole(o, block, slots, blocks, dst, e) < 0)
+            if (overlay_read_whole(o, block, slots, blocks, dst, e) < 0)
                 return -1;
         } else {
             uint8_t bounce[OVERLAY_BLOCK];
             len = min_u64(BLOCK - skip, to - from);
-            if (read_whole(o, block, slots, 1, bounce, e) < 0)
+            if (overlay_read_whole(o, block, slots, 1, bounce, e) < 0)
                 return -1;
             memcpy(dst, bounce + skip, len);
         }
@@ -95,7 +108,7 @@ static int read_run(struct overlay *o, const struct reader *base, const uint64_t
     return read_data(o, slots, dst, from, to, e);
 }
 
-static void load_slots(struct overlay *o, uint64_t block, size_t n, uint64_t *slots)
+void overlay_load_slots(struct overlay *o, uint64_t block, size_t n, uint64_t *slots)
 {
     uint64_t span;
     pthread_rwlock_rdlock(&o->index);
@@ -118,7 +131,7 @@ static int read_batch(struct overlay *o, const struct reader *base, uint8_t *dst
 {
     uint64_t slots[READ_BATCH], first = from / BLOCK;
     size_t n = (size_t)(div_up(to, BLOCK) - first);
-    load_slots(o, first, n, slots);
+    overlay_load_slots(o, first, n, slots);
     for (size_t i = 0; i < n;) {
         size_t next = i + 1;
         while (next < n && same_kind(slots[next], slots[i]))
@@ -205,7 +218,7 @@ static int put_edge(struct write *w, struct edge *g, struct err *e)
     uint64_t start = g->block * BLOCK, from = max_u64(start, w->from), to = min_u64(start + BLOCK, w->to);
     uint64_t on_disk = min_u64(BLOCK, w->o->meta.size - start);
     if (g->compose) {
-        load_slots(w->o, g->block, 1, &g->seen);
+        overlay_load_slots(w->o, g->block, 1, &g->seen);
         if (read_run(w->o, w->base, &g->seen, block, start, start + on_disk, e) < 0)
             return -1;
     }
@@ -237,15 +250,14 @@ static struct edge *stale_edge(struct write *w)
     for (unsigned i = 0; i < w->edges; i++) {
         if (!w->edge[i].compose)
             continue;
-        load_slots(w->o, w->edge[i].block, 1, &now);
+        overlay_load_slots(w->o, w->edge[i].block, 1, &now);
         if (now != w->edge[i].seen)
             return &w->edge[i];
     }
     return NULL;
 }
 
-/* Record and index; `append` is held. */
-static int commit_record(struct overlay *o, struct map_record *r, uint8_t *buf, struct err *e)
+int overlay_commit_record(struct overlay *o, struct map_record *r, uint8_t *buf, struct err *e)
 {
     if (overlay_check_writable(o, e) < 0)
         return -1;
@@ -271,22 +283,17 @@ static int reserve(struct write *w, struct err *e)
     int r = overlay_check_writable(o, e);
     if (r == 0)
         r = overlay_check_space(o, w->blocks, MAP_HEADER + MAP_SUM * w->blocks, e);
-    if (r == 0) {
-        w->physical = o->next_block;
-        o->next_block += w->blocks;
-    }
+    if (r == 0)
+        r = overlay_take(o, w->blocks, &w->physical, e);
     pthread_mutex_unlock(&o->append);
     return r;
 }
 
-/* What was reserved is free again if nothing was reserved after it, else lost: a hole at most. */
 static void unreserve(struct write *w)
 {
-    struct overlay *o = w->o;
-    pthread_mutex_lock(&o->append);
-    if (o->next_block == w->physical + w->blocks)
-        o->next_block = w->physical;
-    pthread_mutex_unlock(&o->append);
+    pthread_mutex_lock(&w->o->append);
+    space_drop(&w->o->space, w->physical, w->blocks, w->o->sequence);
+    pthread_mutex_unlock(&w->o->append);
 }
 
 /* Sets *ret_due when a SYNC is. */
@@ -302,7 +309,7 @@ static int publish(struct write *w, bool *ret_due, struct err *e)
             return -1;
         pthread_mutex_lock(&o->append);
     }
-    int done = commit_record(o, &r, w->record, e);
+    int done = overlay_commit_record(o, &r, w->record, e);
     if (done == 0) {
         o->unsynced += w->blocks;
         *ret_due = o->unsynced >= SYNC_BLOCKS;
@@ -316,7 +323,7 @@ static int write_with_record(struct write *w, struct err *e)
     bool due = false;
     add_edge(w, w->first);
     add_edge(w, w->first + w->blocks - 1);
-    if (reserve(w, e) < 0)
+    if (reserve(w, e) < 0 && (e->sys != ENOSPC || !overlay_make_room(w->o) || reserve(w, e) < 0))
         return -1;
     if (put_data(w, e) < 0 || publish(w, &due, e) < 0) {
         unreserve(w);
@@ -370,7 +377,7 @@ static bool zero_already(struct overlay *o, uint64_t block, uint64_t count)
     return block >= end;
 }
 
-static int zero_blocks(struct overlay *o, uint64_t block, uint64_t count, struct err *e)
+static int zero_now(struct overlay *o, uint64_t block, uint64_t count, struct err *e)
 {
     uint8_t buf[MAP_HEADER];
     struct map_record r = {.type = MAP_ZERO, .block = block, .count = count};
@@ -379,10 +386,16 @@ static int zero_blocks(struct overlay *o, uint64_t block, uint64_t count, struct
     if (done == 0 && !zero_already(o, block, count)) {
         done = overlay_check_space(o, 0, sizeof buf, e);
         if (done == 0)
-            done = commit_record(o, &r, buf, e);
+            done = overlay_commit_record(o, &r, buf, e);
     }
     pthread_mutex_unlock(&o->append);
     return done;
+}
+
+static int zero_blocks(struct overlay *o, uint64_t block, uint64_t count, struct err *e)
+{
+    int r = zero_now(o, block, count, e);
+    return r < 0 && e->sys == ENOSPC && overlay_make_room(o) ? zero_now(o, block, count, e) : r;
 }
 
 /* Bytes [from, to) of one block. */

@@ -94,6 +94,16 @@ int map_scan_init(struct map_scan *s, int fd, uint32_t seed, uint64_t disk_block
     return 0;
 }
 
+int map_scan_from(struct map_scan *s, uint64_t position, uint64_t sequence, struct err *e)
+{
+    if (lseek(s->fd, (off_t)position, SEEK_SET) < 0)
+        return err_sys(e, errno, "overlay map");
+    s->start = s->end = 0;
+    s->position = position;
+    s->sequence = sequence;
+    return 0;
+}
+
 void map_scan_release(struct map_scan *s)
 {
     free(s->buf);
@@ -132,7 +142,8 @@ int map_scan_next(struct map_scan *s, struct map_record *ret, const uint8_t **re
     if (fill(s, size, e) < 0)
         return -1;
     const uint8_t *in = s->buf + s->start;
-    if (s->end - s->start < size || r.sequence != s->sequence + 1 || !crc_is_right(in, &r, s->seed))
+    if (s->end - s->start < size || (s->position > 0 && r.sequence != s->sequence + 1) || r.sequence == 0 ||
+        !crc_is_right(in, &r, s->seed))
         return 0;
     advance(s, size);
     s->sequence = r.sequence;

@@ -8,7 +8,7 @@
  *        0    4 crc32c of the overlay's uuid and then of bytes 4 … end of the record
  *        4    1 type: MAP_DATA, MAP_ZERO, MAP_SYNC, MAP_SEAL
  *        5    3 zero
- *        8    8 sequence: 1 in the first record, one more in each
+ *        8    8 sequence: one more in each record; in the first one it is 1, or more in a map that was written anew
  *       16    8 DATA, ZERO: first virtual block; SYNC, SEAL: all records up to this sequence, and their
  *              data, were on the disk before this record was written
  *       24    8 DATA: first physical block, that is its offset in `data` / 4096; else zero
@@ -56,8 +56,10 @@ struct map_scan {
     size_t start, end;
 };
 
-/* Sets the file position of fd. Free with map_scan_release, also after a failure. */
+/* At the file's beginning; sets the file position of fd. Free with map_scan_release, also after a failure. */
 int map_scan_init(struct map_scan *s, int fd, uint32_t seed, uint64_t disk_blocks, struct err *e) must_check;
+/* Goes on behind a record that has that sequence: the next one is at `position`. */
+int map_scan_from(struct map_scan *s, uint64_t position, uint64_t sequence, struct err *e) must_check;
 void map_scan_release(struct map_scan *s);
 /* 1: a record, and its sums (valid until the next call); 0: the end, or the first record that is not good;
  * -1: it cannot be read. */

@@ -94,23 +94,23 @@ int radix_prepare(struct radix *r, uint64_t block, uint64_t count, bool zero, st
     return 0;
 }
 
-/* Frees what is below; returns how many slots of it were data. */
-static uint64_t free_entry(void *entry, unsigned level)
+static void replace(struct radix *r, uint64_t *slot, uint64_t by)
 {
-    uint64_t data = 0;
-    if (!entry || entry == ZERO_MARK)
-        return 0;
-    if (level == 0) {
-        const struct leaf *leaf = entry;
-        for (unsigned i = 0; i < LEAF_SLOTS; i++)
-            data += slot_is_data(leaf->slot[i]);
-    } else {
-        const struct node *n = entry;
-        for (unsigned i = 0; i < NODE_CHILDREN; i++)
-            data += free_entry(n->child[i], level - 1);
+    if (slot_is_data(*slot)) {
+        r->data_blocks--;
+        if (r->superseded)
+            r->superseded(r->ctx, slot_physical(*slot));
     }
+    *slot = by;
+}
+
+static void free_entry(void *entry, unsigned level)
+{
+    if (!entry || entry == ZERO_MARK)
+        return;
+    for (unsigned i = 0; level > 0 && i < NODE_CHILDREN; i++)
+        free_entry(((struct node *)entry)->child[i], level - 1);
     free(entry);
-    return data;
 }
 
 void radix_release(struct radix *r)
@@ -119,42 +119,38 @@ void radix_release(struct radix *r)
     *r = (struct radix)RADIX_INIT;
 }
 
-static uint64_t zero_leaf(struct leaf *leaf, uint64_t start, const struct range *r)
+static void zero_leaf(struct radix *tree, struct leaf *leaf, uint64_t start, const struct range *r)
 {
-    uint64_t data = 0;
     uint64_t from = r->first <= start ? 0 : r->first - start, to = min_u64(LEAF_SLOTS, r->end - start);
-    for (uint64_t i = from; i < to; i++) {
-        data += slot_is_data(leaf->slot[i]);
-        leaf->slot[i] = SLOT_ZERO;
-    }
-    return data;
+    for (uint64_t i = from; i < to; i++)
+        replace(tree, &leaf->slot[i], SLOT_ZERO);
 }
 
-/* Returns how many slots were data. */
-static uint64_t set_zero(void **entry, unsigned level, uint64_t start, const struct range *r)
+static void set_zero(struct radix *tree, void **entry, unsigned level, uint64_t start, const struct range *r)
 {
-    if (*entry == ZERO_MARK)
-        return 0;
-    if (covers(r, start, level)) {
-        uint64_t data = free_entry(*entry, level);
+    if (*entry == ZERO_MARK || (!*entry && covers(r, start, level))) {
         *entry = ZERO_MARK;
-        return data;
+        return;
     }
-    if (level == 0)
-        return zero_leaf(*entry, start, r);
-    uint64_t data = 0;
-    unsigned from, to;
-    children_of(r, start, level, &from, &to);
-    struct node *n = *entry;
-    for (unsigned i = from; i < to; i++)
-        data += set_zero(&n->child[i], level - 1, start + ((uint64_t)i << shift_of(level - 1)), r);
-    return data;
+    if (level == 0) {
+        zero_leaf(tree, *entry, start, r);
+    } else {
+        unsigned from, to;
+        children_of(r, start, level, &from, &to);
+        for (unsigned i = from; i < to; i++)
+            set_zero(tree, &((struct node *)*entry)->child[i], level - 1,
+                     start + ((uint64_t)i << shift_of(level - 1)), r);
+    }
+    if (covers(r, start, level)) {
+        free_entry(*entry, level);
+        *entry = ZERO_MARK;
+    }
 }
 
 void radix_set_zero(struct radix *r, uint64_t block, uint64_t count)
 {
     struct range range = {block, block + count};
-    r->data_blocks -= set_zero(&r->root, TOP_LEVEL, 0, &range);
+    set_zero(r, &r->root, TOP_LEVEL, 0, &range);
 }
 
 static unsigned child_index(uint64_t block, unsigned level)
@@ -177,8 +173,8 @@ void radix_set_data(struct radix *r, uint64_t block, uint64_t count, uint64_t ph
         unsigned at = (unsigned)(block + i) & (LEAF_SLOTS - 1);
         if (!leaf || at == 0)
             leaf = leaf_at(r, block + i);
-        r->data_blocks += !slot_is_data(leaf->slot[at]);
-        leaf->slot[at] = slot_make(physical + i, get_le32(sums + 4 * i));
+        replace(r, &leaf->slot[at], slot_make(physical + i, get_le32(sums + 4 * i)));
+        r->data_blocks++;
     }
 }
 

@@ -42,6 +42,9 @@ static inline uint32_t slot_crc(uint64_t slot)
 struct radix {
     void *root;
     uint64_t data_blocks; /* slots that are data */
+    /* Unless NULL, told of each data slot that another one or ZERO replaces. */
+    void (*superseded)(void *ctx, uint64_t physical);
+    void *ctx;
 };
 
 #define RADIX_INIT                                                                                           \

@@ -24,7 +24,10 @@ struct recovery {
     uint64_t vouched;     /* records up to this sequence need no look at their data */
     uint64_t still;       /* and of them those up to this one, when what was not replayed is cut off */
     uint64_t data_blocks; /* whole ones in `data` */
-    uint8_t *buf;         /* VERIFY_BLOCKS */
+    uint64_t
+        end; /* of what is in `data`, or should be: blocks past the end of the file belong to no record, but a
+                           * write may have been at them */
+    uint8_t *buf; /* VERIFY_BLOCKS */
 };
 
 static int find_vouched(struct recovery *v, struct err *e)
@@ -37,6 +40,8 @@ static int find_vouched(struct recovery *v, struct err *e)
     if (map_scan_init(&scan, o->map_fd, o->seed, o->blocks, e) < 0)
         return -1;
     while ((got = map_scan_next(&scan, &r, &sums, e)) == 1) {
+        if (r.type == MAP_DATA)
+            v->end = max_u64(v->end, r.physical + r.count);
         if (r.type == MAP_SYNC || r.type == MAP_SEAL)
             v->vouched = max_u64(v->vouched, r.block);
         if (r.type == MAP_SEAL)
@@ -77,8 +82,8 @@ static int apply_data(struct recovery *v, const struct map_record *r, const uint
     }
     if (radix_prepare(&o->radix, r->block, r->count, false, e) < 0)
         return -1;
+    space_need(&o->space, r->physical, r->count);
     radix_set_data(&o->radix, r->block, r->count, r->physical, sums);
-    o->next_block = max_u64(o->next_block, r->physical + r->count);
     return 1;
 }
 
@@ -161,11 +166,12 @@ int overlay_recover(struct overlay *o, struct err *e)
     cleanup(free) uint8_t *buf = malloc(VERIFY_BLOCKS * OVERLAY_BLOCK);
     if (!buf)
         return err_sys(e, ENOMEM, "data");
-    struct recovery v = {.o = o, .data_blocks = size / OVERLAY_BLOCK, .buf = buf};
-    if (find_vouched(&v, e) < 0 || replay(&v, e) < 0)
+    struct recovery v = {
+        .o = o, .data_blocks = size / OVERLAY_BLOCK, .end = div_up(size, OVERLAY_BLOCK), .buf = buf};
+    if (find_vouched(&v, e) < 0 || space_load(&o->space, v.end, e) < 0 || replay(&v, e) < 0)
         return -1;
-    /* Past the end of the file too: blocks there belong to no record, but a write may have been at them. */
-    o->next_block = max_u64(o->next_block, div_up(size, OVERLAY_BLOCK));
-    o->synced = v.vouched;
-    return o->sealed ? 0 : cut_map(&v, e);
+    o->synced = o->vouched = v.vouched;
+    if (!o->sealed && cut_map(&v, e) < 0)
+        return -1;
+    return space_loaded(&o->space, o->data_fd, o->sequence, e);
 }

@@ -20,7 +20,10 @@
  * at the first that does not (overlay-recover.c). A flushed write whose SYNC was lost passes that test: it
  * was synced.
  *
- * Space: what later writes supersede stays in data. The quota counts both files. */
+ * Space: what later writes supersede is given back by segments, once none of a segment's blocks is needed and what superseded
+ * them cannot be lost (overlay-space.h): that is, when the SYNC that vouches for it is on the disk itself. For a record that
+ * no SYNC vouches for is held against its data. What is then still much too long is made short by overlay-compact.c. The
+ * quota counts both files. */
 
 #include "lib/store/overlay-impl.h"
 
@@ -41,6 +44,7 @@
 #include <unistd.h>
 
 #define MAP_STEP MIB          /* the map is allocated ahead in such steps */
+#define MAP_SLACK (8 * MIB)   /* 200,000 small writes */
 #define MAP_SPARE 4096u       /* and this much further, so that SYNC and SEAL fit on a full file system */
 #define SPACE_STEP (16 * MIB) /* how much is stored between two looks at the file system */
 #define SPACE_NEAR (4 * SPACE_STEP) /* nearer to the reserve than this: a look at every write */
@@ -51,6 +55,13 @@ DEFINE_CLEANUP(overlay, struct overlay, overlay_close);
 
 /* --- making, opening, closing --- */
 
+/* By the record that is being committed: it has the next sequence. */
+static void superseded(void *ctx, uint64_t physical)
+{
+    struct overlay *o = ctx;
+    space_drop(&o->space, physical, 1, o->sequence);
+}
+
 static struct overlay *overlay_new(const struct overlay_meta *meta, const struct overlay_limits *limits)
 {
     struct overlay *o = calloc(1, sizeof *o);
@@ -60,7 +71,11 @@ static struct overlay *overlay_new(const struct overlay_meta *meta, const struct
     o->limits = *limits;
     o->blocks = div_up(meta->size, OVERLAY_BLOCK);
     o->seed = map_seed(&meta->overlay);
-    o->meta_fd = o->data_fd = o->map_fd = -1;
+    o->meta_fd = o->data_fd = o->map_fd = o->dir_fd = -1;
+    o->radix.superseded = superseded;
+    o->radix.ctx = o;
+    o->map_slack = MAP_SLACK;
+    pthread_mutex_init(&o->compaction, NULL);
     pthread_mutex_init(&o->append, NULL);
     pthread_mutex_init(&o->sync, NULL);
     pthread_cond_init(&o->synced_changed, NULL);
@@ -77,11 +92,13 @@ void overlay_close(struct overlay *o)
 {
     if (!o)
         return;
-    int fds[] = {o->data_fd, o->map_fd, o->meta_fd}; /* the lock goes last */
+    int fds[] = {o->data_fd, o->map_fd, o->dir_fd, o->meta_fd}; /* the lock goes last */
     for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
         if (fds[i] >= 0)
             close(fds[i]);
     radix_release(&o->radix);
+    space_release(&o->space);
+    pthread_mutex_destroy(&o->compaction);
     pthread_rwlock_destroy(&o->index);
     pthread_cond_destroy(&o->synced_changed);
     pthread_mutex_destroy(&o->sync);
@@ -101,6 +118,12 @@ static int open_part(const char *dir, const char *name, int flags, int *ret_fd, 
         return err_set(e, ERR_CORRUPT, "%s: no regular file", path);
     *ret_fd = steal_fd(&fd);
     return 0;
+}
+
+static int open_dir(const char *dir, int *ret_fd, struct err *e)
+{
+    *ret_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return *ret_fd < 0 ? err_sys(e, errno, "%s", dir) : 0;
 }
 
 static int lock_meta(int fd, const char *dir, struct err *e)
@@ -127,7 +150,7 @@ static int make_files(struct overlay *o, const char *dir, const struct uuid *hos
     uint8_t block[META_SIZE];
     meta_encode(&o->meta, host, block);
     int flags = O_RDWR | O_CREAT | O_EXCL;
-    if (open_part(dir, "data", flags, &o->data_fd, e) < 0 ||
+    if (open_dir(dir, &o->dir_fd, e) < 0 || open_part(dir, "data", flags, &o->data_fd, e) < 0 ||
         open_part(dir, "map", flags, &o->map_fd, e) < 0 ||
         open_part(dir, "meta.new", flags, &o->meta_fd, e) < 0 || lock_meta(o->meta_fd, dir, e) < 0 ||
         full_pwrite(o->meta_fd, block, sizeof block, 0, e) < 0)
@@ -221,12 +244,16 @@ int overlay_open(const char *dir, const struct overlay_limits *limits, struct ov
     if (!o)
         return err_sys(e, ENOMEM, "%s", dir);
     o->meta_fd = steal_fd(&meta_fd);
+    if (open_dir(dir, &o->dir_fd, e) < 0)
+        return -1;
     if (open_part(dir, "data", O_RDWR, &o->data_fd, e) < 0 ||
         open_part(dir, "map", O_RDWR, &o->map_fd, e) < 0)
         return e->sys == ENOENT ? err_set(e, ERR_CORRUPT, "%s: a file is missing", dir) : -1;
     /* Who made it may have been killed before it had synced them. */
     if (meta.durable && sync_names(dir, e) < 0)
         return -1;
+    if (unlinkat(o->dir_fd, "map.new", 0) < 0 && errno != ENOENT) /* of a compaction that was killed */
+        return err_sys(e, errno, "%s: map.new", dir);
     if (overlay_recover(o, e) < 0)
         return err_wrap(e, "%s", dir);
     *ret = steal(&o);
@@ -284,7 +311,7 @@ void overlay_set_limits(struct overlay *o, struct overlay_limits limits)
 
 uint64_t overlay_stored(const struct overlay *o)
 {
-    return o->next_block * OVERLAY_BLOCK + o->map_end;
+    return o->space.held * OVERLAY_BLOCK + o->map_end;
 }
 
 int overlay_check_space(struct overlay *o, uint64_t blocks, size_t record, struct err *e)
@@ -292,8 +319,6 @@ int overlay_check_space(struct overlay *o, uint64_t blocks, size_t record, struc
     uint64_t add = blocks * OVERLAY_BLOCK + record, stored = overlay_stored(o);
     if (o->limits.quota > 0 && (stored > o->limits.quota || add > o->limits.quota - stored))
         return err_set_sys(e, ERR_FAILED, ENOSPC, "the overlay has reached its quota");
-    if (o->next_block + blocks > PHYSICAL_BLOCKS_MAX)
-        return err_set_sys(e, ERR_FAILED, ENOSPC, "the overlay has reached 16 TiB");
     if (o->limits.reserve == 0 || stored + add < o->space_check)
         return 0;
     struct statvfs fs;
@@ -305,6 +330,11 @@ int overlay_check_space(struct overlay *o, uint64_t blocks, size_t record, struc
     bool near = available - add - o->limits.reserve < SPACE_NEAR;
     o->space_check = near ? 0 : stored + add + SPACE_STEP;
     return 0;
+}
+
+int overlay_take(struct overlay *o, uint64_t blocks, uint64_t *ret_physical, struct err *e)
+{
+    return space_take(&o->space, blocks, o->sequence, ret_physical, e);
 }
 
 /* So that a sync of the map need not write its size. Only a help: where it fails, the write itself will tell.
@@ -359,11 +389,27 @@ static int sync_files(struct overlay *o, struct err *e)
     return 0;
 }
 
-/* One sync of all that was appended before it began. */
-static int sync_once(struct overlay *o, uint64_t *ret_upto, struct err *e)
+/* Makes holes of what nobody has needed since that sequence. Where a file system cannot, it stays. */
+static void give_back(struct overlay *o, uint64_t sequence)
+{
+    size_t segment;
+    off_t len = (off_t)SEGMENT_BLOCKS * OVERLAY_BLOCK;
+    pthread_mutex_lock(&o->append);
+    while (space_next_dead(&o->space, sequence, &segment)) {
+        pthread_mutex_unlock(&o->append);
+        int r = fallocate(o->data_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)segment * len, len);
+        pthread_mutex_lock(&o->append);
+        if (r == 0)
+            space_is_hole(&o->space, segment);
+    }
+    pthread_mutex_unlock(&o->append);
+}
+
+int overlay_sync_once(struct overlay *o, uint64_t *ret_upto, struct err *e)
 {
     pthread_mutex_lock(&o->append);
     struct map_record r = {.type = MAP_SYNC, .block = o->last_change};
+    uint64_t durable = o->vouched; /* by a record that this sync brings to the disk */
     bool failed = o->failed;
     o->unsynced = 0;
     pthread_mutex_unlock(&o->append);
@@ -374,11 +420,37 @@ static int sync_once(struct overlay *o, uint64_t *ret_upto, struct err *e)
     uint8_t buf[MAP_HEADER];
     struct err ignored; /* without the record, recovery has more to verify, and finds the same */
     pthread_mutex_lock(&o->append);
-    int appended = overlay_append(o, &r, buf, &ignored);
+    if (r.block > o->vouched && overlay_append(o, &r, buf, &ignored) == 0)
+        o->vouched = r.block;
+    if (!o->meta.durable)
+        durable = o->vouched;
     pthread_mutex_unlock(&o->append);
-    (void)appended;
+    give_back(o, durable);
     *ret_upto = r.block;
     return 0;
+}
+
+static void wait_for_syncer(struct overlay *o)
+{
+    while (o->syncing)
+        pthread_cond_wait(&o->synced_changed, &o->sync);
+}
+
+void overlay_sync_begin(struct overlay *o)
+{
+    pthread_mutex_lock(&o->sync);
+    wait_for_syncer(o);
+    o->syncing = true;
+    pthread_mutex_unlock(&o->sync);
+}
+
+void overlay_sync_end(struct overlay *o, uint64_t synced)
+{
+    pthread_mutex_lock(&o->sync);
+    o->syncing = false;
+    o->synced = max_u64(o->synced, synced);
+    pthread_cond_broadcast(&o->synced_changed);
+    pthread_mutex_unlock(&o->sync);
 }
 
 /* Who comes while a sync runs waits for the next one, as the running one may have begun before what it waits
@@ -386,23 +458,19 @@ static int sync_once(struct overlay *o, uint64_t *ret_upto, struct err *e)
 static int sync_to(struct overlay *o, uint64_t sequence, struct err *e)
 {
     int r = 0;
-    pthread_mutex_lock(&o->sync);
-    while (r == 0 && o->synced < sequence) {
-        if (o->syncing) {
-            pthread_cond_wait(&o->synced_changed, &o->sync);
-            continue;
-        }
-        o->syncing = true;
-        pthread_mutex_unlock(&o->sync);
-        uint64_t upto;
-        r = sync_once(o, &upto, e);
+    for (bool done = false; r == 0 && !done;) {
+        uint64_t upto = 0;
         pthread_mutex_lock(&o->sync);
-        o->syncing = false;
-        if (r == 0)
-            o->synced = max_u64(o->synced, upto);
-        pthread_cond_broadcast(&o->synced_changed);
+        while (o->syncing && o->synced < sequence)
+            pthread_cond_wait(&o->synced_changed, &o->sync);
+        done = o->synced >= sequence;
+        o->syncing |= !done;
+        pthread_mutex_unlock(&o->sync);
+        if (done)
+            break;
+        r = overlay_sync_once(o, &upto, e);
+        overlay_sync_end(o, upto);
     }
-    pthread_mutex_unlock(&o->sync);
     return r;
 }
 

@@ -9,6 +9,7 @@
 #include "lib/base/hwid.h"
 #include "lib/store/reader.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #define OVERLAY_BLOCK 4096u
@@ -68,6 +69,14 @@ bool overlay_is_sealed(struct overlay *o);
 /* Takes the SEAL away again, durably: writes are accepted. For a boot that goes on after it was interrupted; nothing else may
  * have been made of the overlay. A crash leaves it sealed or not. */
 int overlay_unseal(struct overlay *o, struct err *e) must_check;
+
+/* Whether so much of its files is superseded that overlay_compact is worth while: what is written over and over for hours
+ * takes no more than twice what it holds and 1 GiB, or, with a quota, less. */
+bool overlay_wants_compaction(struct overlay *o);
+/* Moves what is needed out of parts of the files that are mostly superseded, and gives those back. Beside requests, which
+ * notice no more than a sync. Ends soon when *stop gets true (NULL: never), or it is sealed. Where it fails, nothing is
+ * lost. */
+int overlay_compact(struct overlay *o, const atomic_bool *stop, struct err *e) must_check;
 
 /* A disk of a boot: an overlay over its base. The reader lives as long as this. */
 struct overlay_disk {

@@ -5,7 +5,7 @@
 #include "lib/base/fsutil.h"
 #include "lib/store/overlay-map.h"
 #include "lib/store/overlay-meta.h"
-#include "lib/store/overlay.h"
+#include "lib/store/overlay-impl.h"
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -160,8 +160,11 @@ static void random_step(struct model *m, uint8_t *buf)
     } else if (what < 94) {
         CHECK_OK(overlay_pread(m->o, &m->base, buf, count, offset, &e));
         CHECK(memcmp(buf, m->bytes + offset, count) == 0);
-    } else if (what < 98) {
+    } else if (what < 97) {
         CHECK_OK(overlay_flush(m->o, &e));
+    } else if (what < 98) {
+        m->o->map_slack = 0;
+        CHECK_OK(overlay_compact(m->o, NULL, &e));
     } else {
         m->o = reopen(m->o, m->dir);
     }
