@@ -4,7 +4,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/cleanup.h"
 #include "lib/base/fsutil.h"
-#include "lib/store/overlay.h"
+#include "lib/store/overlay-impl.h"
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -70,6 +70,11 @@ int fsync(int fd)
     return faults_now() ? act() : (int)syscall(SYS_fsync, fd);
 }
 
+int renameat(int from_fd, const char *from, int to_fd, const char *to)
+{
+    return faults_now() ? act() : (int)syscall(SYS_renameat2, from_fd, from, to_fd, to, 0);
+}
+
 int fdatasync(int fd)
 {
     syncs++;
@@ -111,6 +116,14 @@ static char *new_dir(void)
 {
     static int n;
     return path_format("%s/overlay-%d", unit_dir(), n++);
+}
+
+static char *copy_of(const char *dir)
+{
+    char *copy = new_dir();
+    cleanup(free) char *command = path_format("cp -r %s %s", dir, copy);
+    CHECK(system(command) == 0);
+    return copy;
 }
 
 static int make(const char *dir, struct overlay **ret)
@@ -196,6 +209,29 @@ static pid_t start(const char *dir, struct disk *d, int requests)
     return pid;
 }
 
+/* Data and map, whatever there is to gain. */
+static int compact(struct overlay *o)
+{
+    o->map_slack = 0;
+    o->map_floor = 0;
+    return overlay_compact(o, NULL, &e);
+}
+
+static pid_t start_compacting(const char *dir, struct disk *d)
+{
+    pid_t pid = fork();
+    struct overlay *o;
+    CHECK(pid >= 0);
+    if (pid > 0)
+        return pid;
+    if (overlay_open(dir, &no_limits, &o, &e) < 0)
+        _exit(1);
+    for (int i = 0; i < 3; i++)
+        if (compact(o) < 0 || request(o, d) < 0 || request(o, d) < 0 || overlay_flush(o, &e) < 0)
+            _exit(1);
+    _exit(0);
+}
+
 static bool was_killed(pid_t pid)
 {
     int status;
@@ -229,6 +265,91 @@ static void killed_at_any_call_nothing_acknowledged_is_lost(void)
     }
     CHECK(call > 60);
     printf("# killed at %d calls\n", call - 2);
+}
+
+/* Of which segments of data are needed in part. */
+static void fill_overlay(const char *dir, struct disk *d)
+{
+    struct overlay *o;
+    CHECK_OK(make(dir, &o));
+    d->made = true;
+    for (int i = 0; i < 250; i++)
+        CHECK_OK(request(o, d));
+    CHECK(o->space.held > 2 * SEGMENT_BLOCKS);
+    overlay_close(o);
+}
+
+static void killed_at_any_call_of_a_compaction_nothing_is_lost(void)
+{
+    cleanup(free) char *filled = new_dir();
+    struct disk *first = new_disk(), *d = new_disk();
+    struct overlay *o;
+    fill_overlay(filled, first);
+    int call = 1;
+    for (bool killed = true; killed; call++) {
+        cleanup(free) char *dir = copy_of(filled);
+        *d = *first;
+        fault = FAULT_KILL;
+        fault_after = call;
+        killed = was_killed(start_compacting(dir, d));
+        fault_after = 0;
+        for (int pass = 0; pass < 2; pass++) {
+            CHECK_OK(overlay_open(dir, &no_limits, &o, &e));
+            compare(o, d);
+            CHECK_OK(request(o, d));
+            compare(o, d);
+            CHECK_OK(compact(o));
+            compare(o, d);
+            overlay_close(o);
+        }
+        CHECK_OK(overlay_remove(dir, &e));
+    }
+    CHECK(call > 60);
+    printf("# killed at %d calls\n", call - 2);
+    munmap(first, sizeof *first);
+    munmap(d, sizeof *d);
+}
+
+static void a_compaction_that_fails_loses_nothing(int errnum)
+{
+    cleanup(free) char *filled = new_dir();
+    struct disk *first = new_disk(), *d = new_disk();
+    struct overlay *o;
+    fill_overlay(filled, first);
+    fault = FAULT_ERROR;
+    fault_errno = errnum;
+    fault_met = true;
+    for (int call = 1; fault_met; call++) {
+        cleanup(free) char *dir = copy_of(filled);
+        *d = *first;
+        CHECK_OK(overlay_open(dir, &no_limits, &o, &e));
+        fault_met = false;
+        fault_after = call;
+        int r = compact(o);
+        fault_after = 0;
+        CHECK(fault_met || r == 0);
+        compare(o, d);
+        if (request(o, d) < 0) {
+            CHECK(r < 0 && e.sys == EIO); /* a sync failed */
+            d->in_flight = false;
+        } else {
+            CHECK_OK(compact(o));
+            compare(o, d);
+        }
+        overlay_close(o);
+        CHECK_OK(overlay_open(dir, &no_limits, &o, &e));
+        compare(o, d);
+        overlay_close(o);
+        CHECK_OK(overlay_remove(dir, &e));
+    }
+    munmap(first, sizeof *first);
+    munmap(d, sizeof *d);
+}
+
+static void compactions_that_fail_lose_nothing(void)
+{
+    a_compaction_that_fails_loses_nothing(ENOSPC);
+    a_compaction_that_fails_loses_nothing(EIO);
 }
 
 static void killed_again_and_again_nothing_acknowledged_is_lost(void)
@@ -329,14 +450,6 @@ static uint64_t file_size(const char *dir, const char *name)
     struct stat st;
     CHECK(stat(path, &st) == 0);
     return (uint64_t)st.st_size;
-}
-
-static char *copy_of(const char *dir)
-{
-    char *copy = new_dir();
-    cleanup(free) char *command = path_format("cp -r %s %s", dir, copy);
-    CHECK(system(command) == 0);
-    return copy;
 }
 
 /* From `synced` on, the file may hold anything: it is cut, or pages of it are zero or hold other bytes. */
@@ -491,6 +604,8 @@ static void flushes_share_a_sync(void)
 int main(void)
 {
     UNIT(killed_at_any_call_nothing_acknowledged_is_lost);
+    UNIT(killed_at_any_call_of_a_compaction_nothing_is_lost);
+    UNIT(compactions_that_fail_lose_nothing);
     UNIT(killed_again_and_again_nothing_acknowledged_is_lost);
     UNIT(each_failing_call_fails_one_request);
     UNIT(a_create_that_fails_leaves_nothing);
