@@ -10,12 +10,13 @@
 struct cache;
 
 /* A frame: where it is and what must be in it. A cached chunk was verified against the very hash that its
- * reader asks for, and has the very length. Compared as memory: no padding. */
+ * reader asks for, from the very frame, and has the very length. Compared as memory: no padding. */
 struct cache_key {
     struct uuid layer;
     struct hash hash;
     uint64_t offset;
-    uint64_t length; /* of the chunk in bytes */
+    uint32_t frame;  /* its length in bytes << 8 | its codec */
+    uint32_t length; /* of the chunk in bytes */
 };
 static_assert(sizeof(struct cache_key) == 48, "keys are compared with memcmp");
 

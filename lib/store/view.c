@@ -387,8 +387,11 @@ static int read_compressed(struct chunk *k, uint64_t session, void *buf, size_t 
     struct view *v = k->view;
     if (n->layer >= v->layer_count)
         return err_set_sys(e, ERR_CORRUPT, EIO, "layer %u of %u", n->layer, v->layer_count);
-    struct cache_key key = {
-        .layer = v->table[n->layer].layer, .hash = n->hash, .offset = n->offset, .length = k->length};
+    struct cache_key key = {.layer = v->table[n->layer].layer,
+                            .hash = n->hash,
+                            .offset = n->offset,
+                            .frame = n->stored << 8 | (uint32_t)n->codec,
+                            .length = (uint32_t)k->length};
     struct cache_fill fill = {.fill = fill_slot, .ctx = k};
     int rc = cache_read(v->store->cache, &key, session, &fill, buf, count, from, e);
     if (rc <= 0 || count == 0)
