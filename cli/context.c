@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "lib/base/fsutil.h"
+#include "nbd-plugin/server-lock.h"
 #include "tftp-glue/dhcp.h"
 #include "tftp-glue/render.h"
 
@@ -131,8 +132,7 @@ static bool is_locked(const char *path)
 
 bool cli_server_runs(const struct conf *conf)
 {
-    cleanup(free) char *path = path_format("%s/server.lock", conf->server.run_dir);
-    return is_locked(path);
+    return server_lock_holder(conf) == LOCK_SERVER;
 }
 
 bool cli_dhcp_runs(const struct conf *conf)

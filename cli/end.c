@@ -5,6 +5,7 @@
 
 #include "lib/base/fsutil.h"
 #include "nbd-plugin/publish.h"
+#include "nbd-plugin/server-lock.h"
 #include "tftp-glue/kernel.h"
 
 #include <inttypes.h>
@@ -24,13 +25,6 @@ const struct publish_hooks cli_publish_hooks = {.kernel = kernel_extract,
                                                 .kernel_of_overlay = kernel_extract_overlay,
                                                 .remove_kernel = kernel_remove_boot,
                                                 .remove_version_kernel = kernel_remove};
-
-static bool server_has_gone(const struct conf *conf, int *ret_lock)
-{
-    struct err e;
-    cleanup(free) char *path = path_format("%s/server.lock", conf->server.run_dir);
-    return make_dirs(conf->server.run_dir, 0755, &e) == 0 && lock_file(path, false, ret_lock, &e) == 0;
-}
 
 /* `asked`: the server was asked to, and may have got anywhere with it before it died. */
 static int finish_offline(struct cli *c, int64_t boot, bool asked, enum publish_mode mode, struct boot *ret,
@@ -83,7 +77,7 @@ static int end_boot(struct cli *c, const struct boot *b, enum request_kind kind,
     int64_t request = 0;
     for (;;) {
         cleanup(close) int lock = -1;
-        if (server_has_gone(&c->conf, &lock)) {
+        if (server_lock_for_command(&c->conf, &lock, e) == 0) {
             int r = request ? answered(c, request, e) : 0; /* its last deed */
             if (r != 0)
                 return r < 0 ? -1 : boot_get(c->catalog, b->id, ret, e);

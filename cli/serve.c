@@ -6,6 +6,7 @@
 #include "cli/tls.h"
 
 #include "lib/base/fsutil.h"
+#include "nbd-plugin/server-lock.h"
 #include "tftp-glue/dhcp.h"
 #include "tftp-glue/render.h"
 
@@ -14,6 +15,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
+
+#define LOCK_TRIES_A_SECOND 20
+#define LOCK_TRIES (SERVER_LOCK_SECONDS * LOCK_TRIES_A_SECOND)
 
 /* How many sockets systemd opened for this process, which stays it through exec; 0: none. Children are told nothing. */
 static size_t activated(void)
@@ -106,6 +111,8 @@ static int run_serve(struct cli *c, struct err *e)
     int fds[SOCKETS_MAX];
     size_t count = activated();
     bool ready = count > 0;
+    for (unsigned tries = LOCK_TRIES; cli_server_runs(&c->conf) && tries > 0; tries--)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000000L / LOCK_TRIES_A_SECOND}, NULL);
     if (cli_server_runs(&c->conf))
         return err_set(e, ERR_STATE, "a server is running already: it holds %s/server.lock",
                        c->conf.server.run_dir);

@@ -10,6 +10,7 @@
 #include "nbd-plugin/prefetch.h"
 #include "nbd-plugin/retention.h"
 #include "nbd-plugin/scrubber.h"
+#include "nbd-plugin/server-lock.h"
 #include "nbd-plugin/ticker.h"
 
 #include <inttypes.h>
@@ -328,18 +329,6 @@ int server_configure(const char *conf_path, const struct server_hooks *hooks, st
     return 0;
 }
 
-static int take_server_lock(struct server *s, struct err *e)
-{
-    cleanup(free) char *path = path_format("%s/server.lock", server_conf(s)->server.run_dir);
-    if (make_dirs(server_conf(s)->server.run_dir, 0755, e) < 0)
-        return -1;
-    if (lock_file(path, false, &s->lock_fd, e) < 0)
-        return e->code == ERR_STATE
-                   ? err_set(e, ERR_STATE, "%s is held: another labboot server runs here", path)
-                   : -1;
-    return 0;
-}
-
 static int open_files(struct server *s, struct err *e)
 {
     cleanup(free) char *catalog = conf_catalog_path(server_conf(s));
@@ -409,8 +398,9 @@ static int recover(struct server *s, struct err *e)
 
 int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e)
 {
-    if (take_server_lock(s, e) < 0 || open_files(s, e) < 0 || jobs_start(WORKERS, &s->jobs, e) < 0 ||
-        jobs_start(1, &s->prefetches, e) < 0 || jobs_start(1, &s->compactions, e) < 0 || recover(s, e) < 0)
+    if (server_lock_for_server(server_conf(s), &s->lock_fd, e) < 0 || open_files(s, e) < 0 ||
+        jobs_start(WORKERS, &s->jobs, e) < 0 || jobs_start(1, &s->prefetches, e) < 0 ||
+        jobs_start(1, &s->compactions, e) < 0 || recover(s, e) < 0)
         return -1;
     if (ticker_start(s, sleep, e) < 0 || scrubber_start(s, sleep, &s->scrubber, e) < 0)
         return -1;
