@@ -6,9 +6,9 @@
 
 #include <stdbool.h>
 
-/* Whether the file system on a disk was unmounted, or remounted read-only, after its last write: what tells that a
- * boot ended well (a lost connection says nothing). Reads a superblock of 1 KiB and decodes it here, with every field
- * bounded: a disk written by a guest is hostile. */
+/* Whether the file system on a disk, ext2, ext3, ext4 or FAT, was unmounted, or remounted read-only, after its last write:
+ * what tells that a boot ended well (a lost connection says nothing). Reads few KiB and decodes them here, with every
+ * field bounded: a disk written by a guest is hostile. */
 enum clean_state {
     CLEAN_YES,
     CLEAN_NO,      /* mounted, needs recovery, has errors or orphans, or its superblock is torn */
@@ -17,8 +17,10 @@ enum clean_state {
 
 struct clean_report {
     enum clean_state state;
-    bool mounted_since; /* ext4: mounted read-write since `base` was (its mount time or count differ) */
-    char why[120];      /* "ext4: needs journal recovery": for logs and for the boot's result */
+    /* Mounted read-write since `base` was. ext4: its mount time or count differ. FAT32, which counts no mounts: what it
+     * notes as free differs; a mount that allocated nothing does not show, nor does any of FAT12 and FAT16. */
+    bool mounted_since;
+    char why[120]; /* "ext4: needs journal recovery": for logs and for the boot's result */
 };
 
 /* `base` may be NULL; then mounted_since is false. Fails only when a read fails. */

@@ -131,7 +131,7 @@ static void a_torn_superblock_is_not_clean(void)
 
 static void others_are_not_judged(void)
 {
-    const char *none = "no file system that can be judged: no ext2, ext3 or ext4";
+    const char *none = "no file system that can be judged: neither ext2, ext3, ext4 nor FAT";
     cleanup(free) char *path = path_format("%s/other", unit_dir());
     cleanup(close) int fd = open(path, O_RDWR | O_CREAT, 0600);
     static const uint64_t sizes[] = {1, 1024, 2047, 2048, 1 << 20};
@@ -163,6 +163,115 @@ static void a_mount_since_the_base_shows(void)
     CHECK(check_against(disk, empty).mounted_since);
 }
 
+/* --- FAT --- */
+
+static const struct {
+    const char *make, *name;
+    unsigned state_at, flags_at; /* flags_at: the highest byte of the FAT's second entry; 0: none */
+} fats[] = {
+    {"mkfs.fat -F 32 -s 1 -R 32", "FAT32", 0x41, 32 * 512 + 7},
+    {"mkfs.fat -F 16 -s 1 -R 4", "FAT16", 0x25, 4 * 512 + 3},
+    {"mkfs.fat -F 12 -s 8 -R 2", "FAT12", 0x25, 0},
+};
+
+static char *make_fat(const char *command)
+{
+    static int n;
+    char *path = path_format("%s/fat-%d", unit_dir(), n++);
+    cleanup(close) int fd = open(path, O_RDWR | O_CREAT, 0600);
+    bool is_32 = strstr(command, "-F 32");
+    CHECK(fd >= 0 && ftruncate(fd, (is_32 ? 48 : 12) * 1024 * 1024) == 0);
+    run(command, "", path);
+    return path;
+}
+
+/* Bit 0 of `state`: Linux has it mounted. Bits 3 and 2 of `flags`: the shut-down and no-error bits are flipped, to clear. */
+static const char *fat_expected(size_t i, unsigned state, unsigned flags)
+{
+    if ((state & 1) || (fats[i].flags_at && (flags & 8)))
+        return "was not unmounted";
+    return fats[i].flags_at && (flags & 4) ? "has errors" : "clean";
+}
+
+static void fat_is_clean_by_both_signs(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(fats); i++) {
+        cleanup(free) char *path = make_fat(fats[i].make);
+        for (unsigned state = 0; state < 4; state++) {
+            for (unsigned flags = 0; flags < 16; flags++) {
+                const char *expected = fat_expected(i, state, flags);
+                cleanup(free) char *why = path_format("%s: %s", fats[i].name, expected);
+                uint8_t flip = (uint8_t)(strcmp(fats[i].name, "FAT16") == 0 ? flags << 4 : flags);
+                poke(path, fats[i].state_at, (uint8_t)state);
+                poke(path, fats[i].flags_at ? fats[i].flags_at : 4096, flip);
+                expect(path, strcmp(expected, "clean") == 0 ? CLEAN_YES : CLEAN_NO, why);
+                poke(path, fats[i].state_at, (uint8_t)state);
+                poke(path, fats[i].flags_at ? fats[i].flags_at : 4096, flip);
+            }
+        }
+    }
+}
+
+static void put(const char *path, uint64_t offset, const void *bytes, size_t count)
+{
+    cleanup(close) int fd = open(path, O_RDWR);
+    CHECK(fd >= 0);
+    CHECK_OK(full_pwrite(fd, bytes, count, offset, &e));
+}
+
+static void a_hostile_boot_sector_is_no_fat(void)
+{
+    static const struct {
+        unsigned at, count;
+        uint8_t bytes[4];
+    } bad[] = {
+        {11, 2, {0, 0}},               /* bytes of a sector */
+        {11, 2, {1, 2}},               /* no power of two */
+        {11, 2, {0, 1}},               /* 256 */
+        {11, 2, {0, 0x20}},            /* 8192 */
+        {13, 1, {0}},                  /* sectors of a cluster */
+        {13, 1, {3}},                  /* no power of two */
+        {14, 2, {0, 0}},               /* reserved sectors */
+        {16, 1, {0}},                  /* FATs */
+        {21, 1, {0x10}},               /* the medium */
+        {32, 4, {0, 0, 0, 0}},         /* sectors */
+        {32, 4, {1, 0, 0, 0}},         /* fewer than the FATs have */
+        {32, 4, {1, 0x80, 1, 0}},      /* one more than the disk has */
+        {32, 4, {255, 255, 255, 255}}, /* all that there can be */
+        {36, 4, {0, 0, 0, 0}},         /* sectors of a FAT */
+        {36, 4, {255, 255, 255, 255}}, /* all that there can be */
+        {510, 2, {0, 0}},              /* no boot sector */
+    };
+    cleanup(free) char *good = make_fat(fats[0].make);
+    cleanup(free) char *path = path_format("%s/hostile", unit_dir());
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        run("cp", good, path);
+        put(path, bad[i].at, bad[i].bytes, bad[i].count);
+        expect(path, CLEAN_UNKNOWN, "no file system that can be judged: neither ext2, ext3, ext4 nor FAT");
+    }
+    run("cp", good, path);
+    CHECK(truncate(path, 48 * 1024 * 1024 - 512) == 0);
+    expect(path, CLEAN_UNKNOWN, "no file system that can be judged: neither ext2, ext3, ext4 nor FAT");
+}
+
+static void a_fat32_that_allocated_was_mounted(void)
+{
+    static const uint8_t free_clusters[4] = {7, 6, 0, 0}, serial[4] = {1, 2, 3, 4}, far[2] = {200, 0};
+    cleanup(free) char *base = make_fat(fats[0].make);
+    cleanup(free) char *disk = path_format("%s/fat-copy", unit_dir());
+    run("cp", base, disk);
+    CHECK(!check_against(disk, base).mounted_since);
+    put(disk, 512 + 488, free_clusters, 4);
+    CHECK(check_against(disk, base).mounted_since && check_against(disk, base).state == CLEAN_YES);
+    poke(disk, 0x41, 1);
+    CHECK(check_against(disk, base).state == CLEAN_NO);
+    poke(disk, 0x41, 1);
+    put(disk, 48, far, 2); /* the FSINFO sector beyond the reserved ones */
+    CHECK(check_against(disk, base).mounted_since && check_against(disk, disk).state == CLEAN_YES);
+    put(disk, 0x43, serial, 4);
+    CHECK(!check_against(disk, base).mounted_since); /* made anew */
+}
+
 static int failing_pread(void *ctx, void *buf, size_t count, uint64_t offset, struct err *err)
 {
     (void)ctx, (void)buf, (void)count, (void)offset;
@@ -185,6 +294,9 @@ int main(void)
     UNIT(a_torn_superblock_is_not_clean);
     UNIT(others_are_not_judged);
     UNIT(a_mount_since_the_base_shows);
+    UNIT(fat_is_clean_by_both_signs);
+    UNIT(a_hostile_boot_sector_is_no_fat);
+    UNIT(a_fat32_that_allocated_was_mounted);
     UNIT(a_failing_read_is_an_error);
     return 0;
 }
