@@ -6,7 +6,7 @@
 
 #define CLEAN_NO_JUDGE "no file system that can be judged"
 
-/* Judges look at what begins with the disk's first byte. One that finds nothing of its own leaves *ret, which holds
+/* One judge for each family of file systems. They look at what begins with the disk's first byte. One that finds nothing of its own leaves *ret, which holds
  * CLEAN_UNKNOWN and an empty `why`, as it is; one that finds something fills `why`. They fail only when a read fails. */
 int judge_ext(const struct reader *disk, const struct reader *base, struct clean_report *ret,
               struct err *e) must_check;

@@ -6,24 +6,26 @@
 
 #include <stdbool.h>
 
-/* Whether the file system on a disk, ext2, ext3, ext4 or FAT, was unmounted, or remounted read-only, after its last write:
- * what tells that a boot ended well (a lost connection says nothing). Reads few KiB and decodes them here, with every
- * field bounded: a disk written by a guest is hostile. */
+/* Whether the file systems on a disk, ext2, ext3, ext4 or FAT, were unmounted, or remounted read-only, after their last
+ * write: what tells that a boot ended well (a lost connection says nothing). Of a disk with partitions (GPT or MBR), all
+ * must be known and clean; swap and partitions of a type that holds no file system do not count. Reads few KiB for each
+ * partition, and decodes file systems here, with every field bounded: a disk written by a guest is hostile. */
 enum clean_state {
     CLEAN_YES,
     CLEAN_NO,      /* mounted, needs recovery, has errors or orphans, or its superblock is torn */
-    CLEAN_UNKNOWN, /* not a file system that this can judge */
+    CLEAN_UNKNOWN, /* holds something that this cannot judge, and nothing unclean */
 };
 
 struct clean_report {
     enum clean_state state;
-    /* Mounted read-write since `base` was. ext4: its mount time or count differ. FAT32, which counts no mounts: what it
+    /* One of them was mounted read-write since `base` was. ext4: its mount time or count differ. FAT32, which counts no mounts: what it
      * notes as free differs; a mount that allocated nothing does not show, nor does any of FAT12 and FAT16. */
     bool mounted_since;
-    char why[120]; /* "ext4: needs journal recovery": for logs and for the boot's result */
+    char why[120]; /* "partition 2: ext4: needs journal recovery": for logs and for the boot's result */
 };
 
-/* `base` may be NULL; then mounted_since is false. Fails only when a read fails. */
+/* `base` may be NULL; then mounted_since is false. Partitions are compared with what `base` has at the same place. Fails
+ * when a read does, and for want of memory or descriptors. */
 int clean_check(const struct reader *disk, const struct reader *base, struct clean_report *ret,
                 struct err *e) must_check;
 
