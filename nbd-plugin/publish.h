@@ -71,7 +71,7 @@ int publish_recover(struct publisher *p, void (*finish)(void *ctx, int64_t boot)
                     struct err *e) must_check;
 
 /* Whether all disks of the boot that hold a file system look shut down: none is dirty, and one was mounted
- * since its base. Reads a superblock a disk. `overlays` as above, but none is opened here (NULL: nothing was
+ * since its base. Reads few KiB of each disk. `overlays` as above, but none is opened here (NULL: nothing was
  * written to it). */
 int publish_seen_shut_down(struct publisher *p, const struct boot *boot, struct overlay *const *overlays,
                            bool *ret, struct err *e) must_check;

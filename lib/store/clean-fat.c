@@ -4,9 +4,9 @@
  * What systems do, and this rests on:
  * - Linux: a read-write mount sets bit 0 of the state byte in the boot sector at once; unmount, and remount read-only, write
  *   all else and then clear it. Where it was set before the mount it stays set until fsck.fat clears it. The bits in the FAT
- *   play no part.
- * - Windows and others: the two high bits of the FAT's second entry are cleared, one when something is written, set at the
- *   unmount, and one after an error of the disk. FAT12 has no room for them.
+ *   play no part. tests/e2e/test-ends.py sees Debian's kernel 6.1 do so.
+ * - Windows and others: two high bits of the FAT's second entry. One is cleared while something is being written, and set by
+ *   the unmount; the other is cleared after an error of the disk. FAT12 has no room for them.
  * - Nothing counts mounts, but the kernel notes how much is free in FAT32's FSINFO sector. */
 
 #include "lib/store/clean-impl.h"
@@ -57,7 +57,7 @@ struct fat {
     enum fat_kind kind;
     uint64_t fat_at;    /* bytes from the disk's begin, within it */
     uint64_t fsinfo_at; /* as well; 0: none */
-    uint32_t serial;    /* 0 where there is no FSINFO sector to compare */
+    uint32_t serial;    /* 0 but for FAT32 */
     uint8_t state;
     uint32_t flags;  /* the FAT's second entry, and what follows it */
     uint8_t free[8]; /* of the FSINFO sector, or zero */

@@ -68,12 +68,11 @@ static void add(struct sum *sum, const struct clean_report *part, const char *na
 {
     static const unsigned badness[] = {[CLEAN_YES] = 0, [CLEAN_UNKNOWN] = 1, [CLEAN_NO] = 2};
     struct clean_report *all = &sum->report;
-    bool mounted_since = all->mounted_since || part->mounted_since;
+    all->mounted_since |= part->mounted_since;
     if (sum->parts++ == 0 || badness[part->state] > badness[all->state]) {
         all->state = part->state;
         snprintf(all->why, sizeof all->why, "%s%s", name, part->why[0] ? part->why : CLEAN_NO_JUDGE);
     }
-    all->mounted_since = mounted_since;
 }
 
 static int add_partition(struct sum *sum, const struct partition *p, const struct reader *disk,

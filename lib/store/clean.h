@@ -18,8 +18,9 @@ enum clean_state {
 
 struct clean_report {
     enum clean_state state;
-    /* One of them was mounted read-write since `base` was. ext4: its mount time or count differ. FAT32, which counts no mounts: what it
-     * notes as free differs; a mount that allocated nothing does not show, nor does any of FAT12 and FAT16. */
+    /* One of them was mounted read-write since `base` was. ext2, ext3, ext4: its mount time or count differ. FAT counts
+     * no mounts: on FAT32 what it notes as free differs, so that a mount that took and freed nothing does not show; on
+     * FAT12 and FAT16 none shows. Such a boot ends otherwise, never too early. */
     bool mounted_since;
     char why[120]; /* "partition 2: ext4: needs journal recovery": for logs and for the boot's result */
 };
