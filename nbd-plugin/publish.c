@@ -157,13 +157,26 @@ static bool part_is_published(const struct part *part)
     return part->version.version != 0;
 }
 
+static bool is_stopping(const struct publisher *p)
+{
+    return p->stopping && *p->stopping;
+}
+
+static bool goes_on(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)done;
+    (void)total;
+    return !is_stopping(ctx);
+}
+
 static int part_build(struct publisher *p, struct part *part, struct err *e)
 {
     if (part_is_published(part))
         return 0;
     struct compression how = compression_of(part->image->compression, p->conf->store.zstd_level);
+    const struct progress progress = {.report = goes_on, .ctx = p};
     struct build_result result;
-    if (commit_overlay(p->store, part->overlay, part->base, how, NULL, &part->build, &result, e) < 0)
+    if (commit_overlay(p->store, part->overlay, part->base, how, &progress, &part->build, &result, e) < 0)
         return -1;
     struct version_new *v = &part->version;
     v->image = part->image->image;
@@ -310,6 +323,9 @@ int publish_finish(struct publisher *p, int64_t boot, enum publish_mode mode, st
         enum boot_state state;
         if (commit_boot(p, &b, mode, overlays, &state, e) < 0) {
             struct err ending;
+            if (is_stopping(p))
+                return err_wrap(e, "boot %" PRId64 " of %s is committed when a server runs again", boot,
+                                b.machine_name);
             if (guarded(p->guard, boot_end, "server", boot, BOOT_INTERRUPTED, e->msg, &ending) < 0)
                 log_error("boot %" PRId64 ": %s", boot, ending.msg);
             return err_wrap(e, "boot %" PRId64 " of %s is interrupted", boot, b.machine_name);

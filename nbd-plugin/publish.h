@@ -14,6 +14,8 @@
 #include "lib/store/store.h"
 #include "nbd-plugin/guard.h"
 
+#include <stdatomic.h>
+
 /* What lies in another layer and is wired by the program. */
 struct publish_hooks {
     /* As kernel_extract of tftp-glue. */
@@ -34,6 +36,8 @@ struct publisher {
     struct guard *guard;
     struct store *store;
     struct publish_hooks hooks;
+    const atomic_bool
+        *stopping; /* NULL: never. When set, a commit is given up, for publish_recover to redo */
 };
 
 enum publish_mode {
@@ -53,7 +57,7 @@ int publish_begin(struct publisher *p, int64_t boot, enum publish_mode mode, con
 /* Finishes a boot that is committing or discarded. `overlays`: one a disk of the boot, open handles that the
  * caller keeps owning, NULL for those that are to be opened here (those without a folder were never written).
  * *ret: how it ended. On failure (no space, a damaged base, a killed kernel reader) the boot is interrupted
- * with the reason, the overlays stay, and the message says it. */
+ * with the reason, the overlays stay, and the message says it; but while p->stopping it stays COMMITTING. */
 int publish_finish(struct publisher *p, int64_t boot, enum publish_mode mode, struct overlay *const *overlays,
                    struct boot *ret, struct err *e) must_check;
 

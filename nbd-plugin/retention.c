@@ -97,7 +97,7 @@ int retention_all(struct publisher *p, const char *actor, const struct rubbish_s
         return 0;
     if (guarded(p->guard, images_all, &images, &count, e) < 0)
         return -1;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && !(p->stopping && *p->stopping); i++)
         if (keep_image(p, actor, &images[i], sink, e) < 0)
             return -1;
     return 0;

@@ -11,6 +11,7 @@
 #include "nbd-plugin/retention.h"
 #include "nbd-plugin/scrubber.h"
 #include "nbd-plugin/server-lock.h"
+#include "nbd-plugin/stopper.h"
 #include "nbd-plugin/ticker.h"
 
 #include <inttypes.h>
@@ -170,7 +171,8 @@ static void run_finish(void *arg)
         close_session(j->server, j->session, r == 0);
     if (r < 0) {
         log_warning("%s", e.msg);
-        answer(j->server, j->request, (int)e.code, e.msg);
+        if (!j->server->stopping) /* else the next server answers, or who asked finds that there is none */
+            answer(j->server, j->request, (int)e.code, e.msg);
         return;
     }
     describe_end(&b, text, sizeof text);
@@ -341,8 +343,11 @@ static int open_files(struct server *s, struct err *e)
 
 struct publisher server_publisher(struct server *s)
 {
-    return (struct publisher){
-        .conf = server_conf(s), .guard = &s->guard, .store = s->store, .hooks = s->hooks.publish};
+    return (struct publisher){.conf = server_conf(s),
+                              .guard = &s->guard,
+                              .store = s->store,
+                              .hooks = s->hooks.publish,
+                              .stopping = &s->stopping};
 }
 
 enum publish_mode server_mode_of(enum request_kind k)
@@ -404,17 +409,17 @@ int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct 
         return -1;
     if (ticker_start(s, sleep, e) < 0 || scrubber_start(s, sleep, &s->scrubber, e) < 0)
         return -1;
-    return flattener_start(s, sleep, &s->flattener, e);
+    return flattener_start(s, sleep, &s->flattener, e) < 0 ? -1 : stopper_start(s, sleep, e);
 }
 
 void server_stop(struct server *s)
 {
+    stopper_stop(s);
     ticker_stop(s);
     scrubber_stop(steal(&s->scrubber));
     flattener_stop(steal(&s->flattener));
     if (s->lock_fd >= 0)
         counters_remove(server_conf(s));
-    s->stopping = true;
     pthread_mutex_lock(&s->binding);
     for (struct session *session = s->sessions; session; session = session->next)
         session->hurry = true;

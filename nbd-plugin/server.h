@@ -31,9 +31,10 @@ struct server {
     struct store *store;
     struct temporals temporals;
     struct jobs *jobs, *prefetches, *compactions;
-    atomic_bool stopping;
-    pthread_t ticker;
-    bool ticker_runs;
+    atomic_bool stopping; /* for all that takes long */
+    atomic_bool stopped;  /* no connection is left */
+    pthread_t ticker, stopper;
+    bool ticker_runs, stopper_runs;
     uint64_t seen_version; /* of the catalog, by the ticker */
     struct scrubber *scrubber;
     struct flattener *flattener;

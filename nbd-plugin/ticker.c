@@ -8,7 +8,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #define TICK_MILLISECONDS 100
@@ -204,28 +203,7 @@ static void watch_sessions(struct server *s)
     pthread_mutex_unlock(&s->binding);
 }
 
-/* ---- the end of the server ---- */
-
-static bool is_connection(int fd)
-{
-    int type, listening;
-    socklen_t len = sizeof type;
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
-        return false;
-    len = sizeof listening;
-    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && !listening;
-}
-
-static void shut_connections_down(void)
-{
-    cleanup(closedir) DIR *d = opendir("/proc/self/fd");
-    const struct dirent *entry;
-    while (d && (entry = readdir(d))) {
-        int fd = atoi(entry->d_name);
-        if (fd > STDERR_FILENO && is_connection(fd))
-            shutdown(fd, SHUT_RDWR);
-    }
-}
+/* ---- the thread ---- */
 
 static void *tick(void *arg)
 {
@@ -243,7 +221,6 @@ static void *tick(void *arg)
         if (n % TICKS_A_SECOND == 0)
             watch_sessions(t.server);
     }
-    shut_connections_down();
     return NULL;
 }
 

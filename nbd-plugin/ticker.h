@@ -5,8 +5,7 @@
 #include "nbd-plugin/server.h"
 
 /* The thread that watches: the catalog (requests, scripts that are wanted) by PRAGMA data_version, and time
- * (a lease without I/O, grace and abandon of boots without connection). When the server is to stop it shuts
- * the connections' sockets down, because nbdkit would wait for idle clients without limit. */
+ * (a lease without I/O, grace and abandon of boots without connection). */
 int ticker_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e) must_check;
 void ticker_stop(struct server *s);
 

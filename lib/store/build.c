@@ -181,6 +181,33 @@ static int take_chunk(struct worker *k, unsigned i, size_t len, uint64_t offset,
     return store_chunk(k, i, len, offset, e);
 }
 
+static int report_locked(struct engine *g, bool at_once, struct err *e)
+{
+    struct timespec now;
+    if (!g->o->progress.report)
+        return 0;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    if (!at_once && ns - g->reported_at < REPORT_INTERVAL_NS)
+        return 0;
+    g->reported_at = ns;
+    if (!g->o->progress.report(g->o->progress.ctx, g->done, g->source->total))
+        return err_set(e, ERR_FAILED, "interrupted");
+    return 0;
+}
+
+/* Between two chunks: a leaf may take seconds. */
+static int may_go_on(struct worker *k, struct err *e)
+{
+    struct engine *g = k->g;
+    if (atomic_load(&g->failed))
+        return err_set(e, ERR_FAILED, "interrupted");
+    pthread_mutex_lock(&g->lock);
+    int r = report_locked(g, false, e);
+    pthread_mutex_unlock(&g->lock);
+    return r;
+}
+
 static int take_chunks(struct worker *k, struct err *e)
 {
     k->frames_length = 0;
@@ -196,7 +223,7 @@ static int take_chunks(struct worker *k, struct err *e)
             k->entries[i] = k->older[i];
         else if (bit(k->w.ready, i))
             store_ready_frame(k, i);
-        else if (take_chunk(k, i, len, offset, e) < 0)
+        else if (may_go_on(k, e) < 0 || take_chunk(k, i, len, offset, e) < 0)
             return -1;
     }
     return 0;
@@ -298,21 +325,6 @@ static int put_leaf_locked(struct worker *k, struct err *e)
     /* With own_places the leaves come after the disk, of which a stream does not know the end. */
     if (build_index_pending_bytes(&g->index) >= PENDING_MAX && !g->own_places)
         return flush_index_locked(g, e);
-    return 0;
-}
-
-static int report_locked(struct engine *g, bool at_once, struct err *e)
-{
-    struct timespec now;
-    if (!g->o->progress.report)
-        return 0;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    int64_t ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    if (!at_once && ns - g->reported_at < REPORT_INTERVAL_NS)
-        return 0;
-    g->reported_at = ns;
-    if (!g->o->progress.report(g->o->progress.ctx, g->done, g->source->total))
-        return err_set(e, ERR_FAILED, "interrupted");
     return 0;
 }
 

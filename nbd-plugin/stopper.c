@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "nbd-plugin/stopper.h"
+
+#include "lib/base/cleanup.h"
+#include "lib/base/fsutil.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define SLEEP_MILLISECONDS 3600000 /* any: it is cut short when the server is to stop */
+#define AGAIN_NANOSECONDS 20000000L
+
+struct stopper {
+    struct server *server;
+    bool (*sleep)(unsigned milliseconds);
+};
+
+static bool is_connection(int fd)
+{
+    int type, listening;
+    socklen_t len = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
+        return false;
+    len = sizeof listening;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && !listening;
+}
+
+static void shut_connections_down(void)
+{
+    cleanup(closedir) DIR *d = opendir("/proc/self/fd");
+    const struct dirent *entry;
+    while (d && (entry = readdir(d))) {
+        int fd = atoi(entry->d_name);
+        if (fd > STDERR_FILENO && is_connection(fd))
+            shutdown(fd, SHUT_RDWR);
+    }
+}
+
+/* Again and again: one that was just being accepted may not be a connection at the first time. */
+static void *stopper_main(void *arg)
+{
+    struct stopper t = *(struct stopper *)arg;
+    free(arg);
+    while (t.sleep(SLEEP_MILLISECONDS))
+        continue;
+    t.server->stopping = true;
+    while (!t.server->stopped) {
+        shut_connections_down();
+        nanosleep(&(struct timespec){.tv_nsec = AGAIN_NANOSECONDS}, NULL);
+    }
+    return NULL;
+}
+
+int stopper_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e)
+{
+    struct stopper *t = malloc(sizeof *t);
+    if (!t)
+        return err_set(e, ERR_FAILED, "out of memory");
+    *t = (struct stopper){.server = s, .sleep = sleep};
+    int r = pthread_create(&s->stopper, NULL, stopper_main, t);
+    if (r) {
+        free(t);
+        return err_sys(e, r, "start a thread");
+    }
+    s->stopper_runs = true;
+    return 0;
+}
+
+void stopper_stop(struct server *s)
+{
+    s->stopping = s->stopped = true;
+    if (s->stopper_runs)
+        pthread_join(s->stopper, NULL);
+    s->stopper_runs = false;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef LABBOOT_STOPPER_H
+#define LABBOOT_STOPPER_H
+
+/* The thread that notices first that the server is to stop: nbdkit waits until every client has gone, which an idle one, or
+ * one that does not read its replies, never does by itself. It sets s->stopping, and ends the connections. */
+
+#include "nbd-plugin/server.h"
+
+/* `sleep` as of server_start. */
+int stopper_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e) must_check;
+/* When no connection is left. */
+void stopper_stop(struct server *s);
+
+#endif
