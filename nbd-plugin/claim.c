@@ -3,11 +3,14 @@
  * first request. Everything here holds the server's `binding`. */
 #include "nbd-plugin/claim.h"
 
+#include "lib/base/log.h"
 #include "lib/store/machine-image.h"
 
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
+
+#define CONNECTIONS_A_DISK 16 /* of a boot, its own disk included; kernels open four or eight */
 
 static bool same_address(const struct in6_addr *a, const struct in6_addr *b)
 {
@@ -22,6 +25,22 @@ static int refuse_second_claimant(const struct handle *h, const struct session *
         return 0;
     return err_set(e, ERR_STATE, "boot %" PRId64 " of %s is in use from %s", s->boot.id, h->machine.name,
                    format_ip(&s->address, other));
+}
+
+/* A client may open several for one disk, and may have left some behind that nobody has missed yet; thousands would take
+ * the descriptors and threads of all machines. `done` is one more, and comes when all others are open. */
+static int refuse_crowd(const struct handle *h, struct session *s, struct err *e)
+{
+    size_t limit = CONNECTIONS_A_DISK * (s->ndisks + 1);
+    if (h->admin || h->name.kind == EXPORT_DONE || s->machine_connections < limit)
+        return 0;
+    (void)!err_set(e, ERR_STATE,
+                   "boot %" PRId64 " of %s has %zu connections already, the most that it may have",
+                   s->boot.id, h->machine.name, limit);
+    if (!s->crowded)
+        log_warning("%s", e->msg); /* once, also where other refusals have filled the log */
+    s->crowded = true;
+    return -1;
 }
 
 /* Connections count from their opening, so that a machine that has reconnected and is idle is not taken for
@@ -68,7 +87,8 @@ static int join_running(struct handle *h, const struct boot *b, struct err *e)
     struct session *s;
     size_t disk;
     if (session_find_disk(b, h->name.image, &disk, e) < 0 || server_session(h->server, b, &s, e) < 0 ||
-        refuse_second_claimant(h, s, e) < 0 || size_in_session(h, s, disk, &h->size, e) < 0)
+        refuse_second_claimant(h, s, e) < 0 || refuse_crowd(h, s, e) < 0 ||
+        size_in_session(h, s, disk, &h->size, e) < 0)
         return -1;
     h->disk = disk;
     h->read_only |= h->admin && s->machine_connections > 0; /* so that the client is told at once */
@@ -148,6 +168,8 @@ static int open_without_token(struct handle *h, struct boot *ret, struct err *e)
         return join_running(h, ret, e) < 0 ? -1 : look_if_shut_down(h, e);
     if (e->code != ERR_NOT_FOUND)
         return -1;
+    if (h->name.kind == EXPORT_DONE)
+        return err_set(e, ERR_STATE, "no boot of machine %s is running", h->machine.name);
     if (guarded(&h->server->guard, boot_next, &h->machine.mac, ret, e) < 0)
         return e->code == ERR_NOT_FOUND ? err_set(e, ERR_NOT_FOUND,
                                                   "nothing is queued for machine %s; try: labboot "
@@ -170,6 +192,7 @@ void claim_close(struct handle *h)
     s->connections--;
     if (!h->admin)
         s->machine_connections--;
+    s->crowded &= s->machine_connections > 0;
     if (s->connections == 0)
         s->disconnected = time(NULL);
     h->session = NULL;

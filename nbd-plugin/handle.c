@@ -7,6 +7,10 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
+
+#define REFUSALS_TOLD 20u /* in that many seconds: */
+#define REFUSALS_SECONDS 10
 
 static int open_image(struct handle *h, struct err *e)
 {
@@ -71,16 +75,37 @@ static int open_boot(struct handle *h, struct err *e)
     return 0;
 }
 
+/* Whether one more refusal gets a line: a client that tries again and again must not bury the log. */
+static bool may_tell(struct server *s)
+{
+    int64_t now = time(NULL);
+    pthread_mutex_lock(&s->refusals.lock);
+    if (now >= s->refusals.since + REFUSALS_SECONDS) {
+        if (s->refusals.count > REFUSALS_TOLD)
+            log_warning("refused %" PRIu64 " more in %" PRId64 " s", s->refusals.count - REFUSALS_TOLD,
+                        now - s->refusals.since);
+        s->refusals.since = now;
+        s->refusals.count = 0;
+    }
+    bool may = s->refusals.count++ < REFUSALS_TOLD;
+    pthread_mutex_unlock(&s->refusals.lock);
+    return may;
+}
+
 /* In the log, and in the event trail. */
-static void tell_refusal(struct handle *h, const char *export_name, const struct err *why)
+static void tell_refusal(struct handle *h, const char *export_name, struct err *why)
 {
     struct err e;
     cleanup(strbuf) struct strbuf shown = STRBUF_INIT;
     strbuf_append_escaped(&shown, export_name, strnlen(export_name, 80));
-    log_warning("refused '%s' to %s: %s", strbuf_text(&shown), peer_name(&h->peer), why->msg);
+    bool told = may_tell(h->server);
+    if (told)
+        log_warning("refused '%s' to %s: %s", strbuf_text(&shown), peer_name(&h->peer), why->msg);
     const struct mac *machine = *h->machine.name ? &h->machine.mac : NULL;
     if (guarded(&h->server->guard, refusal_record, machine, h->peer.text, export_name, why->msg, &e) < 0)
         log_error("event of a refusal: %s", e.msg);
+    if (!told)
+        why->msg[0] = '\0';
 }
 
 /* For the event trail: whose disk was asked for by who was refused before anything was looked at. */

@@ -28,7 +28,8 @@ struct handle {
 
 #define DONE_SIZE 4096u /* of the export MAC.TOKEN/done */
 
-/* `export_name` as the client sent it. A refusal is logged here, with the name escaped. */
+/* `export_name` as the client sent it. A refusal is logged here, with the name escaped; where there were too
+ * many of late *e has no message either. */
 int handle_open(struct server *s, const char *export_name, const struct peer *peer, struct handle **ret,
                 struct err *e) must_check;
 void handle_close(struct handle *h);

@@ -13,6 +13,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,6 +53,8 @@ static void set_errno(const struct err *e)
 static int fail(const struct err *e)
 {
     set_errno(e);
+    if (!*e->msg)
+        return -1;
     if (e->code == ERR_FAILED || e->code == ERR_CORRUPT) {
         log_warning("%s", e->msg);
         nbdkit_error("failed: the server's log says why");
@@ -97,9 +100,14 @@ static bool sleep_in_nbdkit(unsigned milliseconds)
     return nbdkit_nanosleep(milliseconds / 1000, milliseconds % 1000 * 1000000) == 0;
 }
 
+/* nbdkit gives each connection a buffer as large as its largest request, up to 64 MiB. Those shall go back to the system with
+ * the connection: malloc would raise its threshold after the first, and keep the later ones. */
+#define OWN_MAPPING (1024 * 1024)
+
 static int on_after_fork(void)
 {
     struct err e;
+    mallopt(M_MMAP_THRESHOLD, OWN_MAPPING);
     log_set_sink(log_to_nbdkit, (enum log_level)server_conf(server)->server.log_level);
     if (server_start(server, sleep_in_nbdkit, &e) < 0)
         return fail_to_start(&e);

@@ -323,6 +323,7 @@ int server_configure(const char *conf_path, const struct server_hooks *hooks, st
     pthread_mutex_init(&s->binding, NULL);
     pthread_mutex_init(&s->temporals.lock, NULL);
     pthread_mutex_init(&s->guard.lock, NULL);
+    pthread_mutex_init(&s->refusals.lock, NULL);
     if (live_init(&s->live, conf_path, e) < 0) {
         free(s);
         return -1;
@@ -454,5 +455,6 @@ void server_free(struct server *s)
     pthread_mutex_destroy(&s->binding);
     pthread_mutex_destroy(&s->temporals.lock);
     pthread_mutex_destroy(&s->guard.lock);
+    pthread_mutex_destroy(&s->refusals.lock);
     free(s);
 }

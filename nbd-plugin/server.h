@@ -38,6 +38,11 @@ struct server {
     uint64_t seen_version; /* of the catalog, by the ticker */
     struct scrubber *scrubber;
     struct flattener *flattener;
+    struct {
+        pthread_mutex_t lock; /* innermost */
+        int64_t since;
+        uint64_t count; /* since then */
+    } refusals;
     atomic_bool thinning;  /* a job to remove old versions waits or runs */
     bool counters_written; /* RUN/counters, by the ticker: */
     uint32_t counters_sum; /* of what it holds */

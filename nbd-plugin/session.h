@@ -70,6 +70,7 @@ struct session {
     size_t connections;                /* all that opened it */
     atomic_size_t machine_connections; /* of those, the machine's own; read without the lock by requests */
     struct in6_addr address;           /* theirs */
+    bool crowded;                      /* too many of them; that was told */
     int64_t disconnected;              /* since when there is no connection; 0: there is one */
     int64_t recorded;                  /* what the catalog knows of `disconnected` */
     bool loaded;                       /* overlays of before a restart are open */
