@@ -6,6 +6,7 @@ seconds at the most, whoever holds a connection and whatever the server is at; a
 
 LABBOOT_LONG=1: 1000 rounds instead of 10; or as many as LABBOOT_ROUNDS says. LABBOOT_SEED: the same ones again."""
 import contextlib
+import glob
 import multiprocessing
 import os
 import random
@@ -234,6 +235,20 @@ def a_commit_is_stopped_and_done_later(lab, rng):
               flush=True)
 
 
+def care_is_stopped(lab):
+    """While a version is written anew, with another compression, and others are read; what was begun leaves nothing."""
+    lab.settings["store"].update({"flatten-depth": "1", "scrub-days": "1", "scrub-rate": "1M"})
+    lab.write_conf()
+    for image in ("waits", "is-killed"):
+        lab.run("image", "set", image, "--compression", "gzip")
+    begun = f"{lab.dir}/state/images/*/tmp/*"
+    lab.serve()
+    until("a version is written anew", lambda: glob.glob(begun))
+    seconds = timed_stop(lab)
+    assert not glob.glob(begun), glob.glob(begun)
+    print(f"ok - the care of the store was stopped within {seconds:.2f} s", flush=True)
+
+
 def main():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     rng = random.Random(SEED)
@@ -245,6 +260,7 @@ def main():
         restarts(lab, rng, disk)
     with Lab({"access": {"check": "none"}, "store": {"zstd-level": "19", "reserve": "0"}}) as lab:
         a_commit_is_stopped_and_done_later(lab, rng)
+        care_is_stopped(lab)
 
 
 main()
