@@ -19,12 +19,25 @@ const struct option boot_end_options[] = {
 };
 
 #define POLL_MS 50
+#define RESTART_POLLS 60 /* three seconds */
 #define WHY "ended by an admin"
 
 const struct publish_hooks cli_publish_hooks = {.kernel = kernel_extract,
                                                 .kernel_of_overlay = kernel_extract_overlay,
                                                 .remove_kernel = kernel_remove_boot,
                                                 .remove_version_kernel = kernel_remove};
+
+static void pause_ms(long ms)
+{
+    nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
+}
+
+/* A server that is being started again does it itself: machines wait for their disks. */
+static void wait_for_restart(const struct conf *conf)
+{
+    for (unsigned i = 0; i < RESTART_POLLS && !cli_server_runs(conf); i++)
+        pause_ms(POLL_MS);
+}
 
 /* `asked`: the server was asked to, and may have got anywhere with it before it died. */
 static int finish_offline(struct cli *c, int64_t boot, bool asked, enum publish_mode mode, struct boot *ret,
@@ -75,19 +88,26 @@ static int end_boot(struct cli *c, const struct boot *b, enum request_kind kind,
                     struct boot *ret, struct err *e)
 {
     int64_t request = 0;
+    bool waited = false;
     for (;;) {
         cleanup(close) int lock = -1;
         if (server_lock_for_command(&c->conf, &lock, e) == 0) {
             int r = request ? answered(c, request, e) : 0; /* its last deed */
             if (r != 0)
                 return r < 0 ? -1 : boot_get(c->catalog, b->id, ret, e);
+            if (request && !waited) {
+                waited = true;
+                close(steal_fd(&lock));
+                wait_for_restart(&c->conf);
+                continue;
+            }
             r = finish_offline(c, b->id, request != 0, mode, ret, e);
             close_request(c, request, r, e);
             return r;
         }
         if (!request && request_add(c->catalog, c->actor, kind, b->id, &request, e) < 0)
             return -1;
-        nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
+        pause_ms(POLL_MS);
         int r = answered(c, request, e);
         if (r != 0)
             return r < 0 ? -1 : boot_get(c->catalog, b->id, ret, e);

@@ -212,26 +212,29 @@ def write_and_end(lab, image, data):
 
 
 def a_commit_is_stopped_and_done_later(lab, rng):
-    """Once by the command that waits for it, once by the next server."""
+    """By the next server, whether the command that had asked still waits or not; without one, by that command."""
     words = [rng.randbytes(rng.randrange(3, 12)) for _ in range(5000)]
     data = b"".join(rng.choices(words, k=6 << 20))[:32 << 20]
     lab.machine(99)
-    for image, waits in (("waits", True), ("is-killed", False)):
+    for image, waits, server in (("goes-on", True, True), ("waits", True, False), ("is-killed", False, True)):
         lab.serve()
         boot, end = write_and_end(lab, image, data)
         time.sleep(0.3)
         if not waits:
             end.kill()
         seconds = timed_stop(lab)
-        assert waits or lab.boot(boot)["State"] == "committing", lab.boot(boot)
+        assert lab.boot(boot)["State"] == "committing", lab.boot(boot)
+        if server:
+            lab.serve()
         said = end.communicate()[1]
         assert not waits or end.returncode == 0, said
-        lab.serve()
+        if not server:
+            lab.serve()
         lab.wait_state(boot, "committed", seconds=60)
         with lab.nbd(f"image/{image}@{max(lab.versions(image))}") as h:
             assert all(h.pread(1 << 20, at) == data[at:at + (1 << 20)] for at in range(0, len(data), 1 << 20))
         timed_stop(lab)
-        print(f"ok - a commit was stopped within {seconds:.2f} s, and done by {'who waited' if waits else 'the next server'}",
+        print(f"ok - a commit was stopped within {seconds:.2f} s, and done by {'the next server' if server else 'who waited'}",
               flush=True)
 
 
