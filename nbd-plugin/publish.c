@@ -23,6 +23,7 @@ struct part {
     struct view *base;
     struct overlay *overlay;
     bool opened;         /* the overlay is ours to close */
+    bool on_word;        /* taken as clean by the machine's word, of which a later start does not know */
     struct build *build; /* written, not yet a version */
     int lock;            /* of the image, from the choice of the version to the catalog row */
     struct version_new version;
@@ -116,12 +117,13 @@ static int check_disk(struct overlay *overlay, struct view *base, struct clean_r
 }
 
 /* Nothing is inferred from a disk that cannot be judged: only `done` or an admin's word publishes it. */
-static int part_check_clean(const struct part *part, enum publish_mode mode, struct clean_report *ret,
+static int part_check_clean(struct part *part, enum publish_mode mode, struct clean_report *ret,
                             bool *ret_clean, struct err *e)
 {
     if (check_disk(part->overlay, part->base, ret, e) < 0)
         return err_wrap(e, "image %s", part->image->name);
-    *ret_clean = ret->state == CLEAN_YES || (ret->state == CLEAN_UNKNOWN && mode == PUBLISH_DONE);
+    part->on_word = ret->state == CLEAN_UNKNOWN && mode == PUBLISH_DONE;
+    *ret_clean = ret->state == CLEAN_YES || part->on_word;
     return 0;
 }
 
@@ -269,6 +271,18 @@ static int parts_check(struct publisher *p, struct parts *ps, enum publish_mode 
     return 0;
 }
 
+static int parts_build(struct publisher *p, struct parts *ps, struct err *e)
+{
+    struct publisher to_the_end = *p;
+    for (size_t i = 0; i < ps->count; i++)
+        if (ps->part[i].on_word)
+            to_the_end.stopping = NULL; /* done again it would be interrupted */
+    for (size_t i = 0; i < ps->count; i++)
+        if (part_build(&to_the_end, &ps->part[i], e) < 0)
+            return err_wrap(e, "image %s", ps->part[i].image->name);
+    return 0;
+}
+
 static int commit_boot(struct publisher *p, const struct boot *b, enum publish_mode mode,
                        struct overlay *const *overlays, enum boot_state *ret, struct err *e)
 {
@@ -288,9 +302,8 @@ static int commit_boot(struct publisher *p, const struct boot *b, enum publish_m
     }
     if (!clean)
         return -1;
-    for (size_t i = 0; i < ps.count; i++)
-        if (part_build(p, &ps.part[i], e) < 0)
-            return err_wrap(e, "image %s", ps.part[i].image->name);
+    if (parts_build(p, &ps, e) < 0)
+        return -1;
     return parts_publish(p, b->id, &ps, ret, e);
 }
 

@@ -238,6 +238,25 @@ def a_commit_is_stopped_and_done_later(lab, rng):
               flush=True)
 
 
+def a_word_is_kept(lab, rng):
+    """Of a disk that nobody can judge only the machine says that it is good, and says it once: its commit is waited for."""
+    lab.image("raw", lab.file("raw", 4 << 20))
+    lab.run("setup", "create", "raw", "--owner", "alice", "--image", "raw")
+    lab.serve()
+    mac = lab.machine(98)
+    boot = lab.run("boot", "queue", "lab-98", "raw", "--update")
+    with lab.nbd(mac, "127.0.0.1") as h:
+        h.pwrite(b"".join(rng.choices([rng.randbytes(7) for _ in range(5000)], k=550000)), 0)
+        with lab.nbd(f"{mac}/done", "127.0.0.1") as done:
+            done.pread(512, 0)
+    assert lab.stop() == 0
+    assert lab.boot(boot)["State"] in ("committed", "committing"), lab.boot(boot)
+    lab.serve()
+    lab.wait_state(boot, "committed")
+    timed_stop(lab)
+    print("ok - a machine's word is kept", flush=True)
+
+
 def care_is_stopped(lab):
     """While a version is written anew, with another compression, and others are read; what was begun leaves nothing."""
     lab.settings["store"].update({"flatten-depth": "1", "scrub-days": "1", "scrub-rate": "1M"})
@@ -263,6 +282,7 @@ def main():
         restarts(lab, rng, disk)
     with Lab({"access": {"check": "none"}, "store": {"zstd-level": "19", "reserve": "0"}}) as lab:
         a_commit_is_stopped_and_done_later(lab, rng)
+        a_word_is_kept(lab, rng)
         care_is_stopped(lab)
 
 
