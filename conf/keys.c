@@ -121,7 +121,7 @@ const struct conf_key conf_keys[] = {
              "being used; 0: not beyond its boot."},
 
     {"overlay", "quota", KIND_SIZE, AT(overlay.quota), .max = 1024 * TIB, .def = "0",
-     .help = "The most that one disk of one boot may write. 0: no limit."},
+     .help = "The most that what one boot has written to one disk may take. 0: no limit."},
     {"overlay", "durability", KIND_WORD, AT(overlay.durability), .words = durabilities, .def = "always",
      .help = "Whose flushes reach the server's disk. always: all. updates: only those of boots with\n"
              "something to keep; the others lose their writes in a power cut of the server."},

@@ -1,0 +1,134 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""The space of overlays: a machine that rewrites its disk for long stays within its quota, a full file system stops nobody
+else and loses nothing, and what is discarded is free at once."""
+import glob
+import os
+import random
+import subprocess
+import sys
+
+import nbd
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from lab import Lab, until  # noqa: E402
+
+MIB, BLOCK = 1 << 20, 4096
+SIZE = 64 * MIB
+
+
+def taken(lab, boot):
+    """Bytes that the overlays of a boot take."""
+    return sum(os.stat(f).st_blocks * 512 for f in glob.glob(f"{lab.dir}/state/overlays/{boot}/*/*"))
+
+
+def queue(lab, n, *args):
+    return lab.run("boot", "queue", f"lab-{n}", "disk", *args)
+
+
+def rewritten_for_long_it_stays_within_its_quota(lab, macs):
+    """500 MiB into 24, at random places; nobody flushes."""
+    lab.settings["overlay"] = {"quota": "64M"}
+    lab.write_conf()
+    lab.run("config", "reload")
+    boot, rng, model = queue(lab, 1, "--update"), random.Random(1), {}
+    with lab.nbd(macs[0]) as h:
+        for n in range(32000):
+            at = rng.randrange(24 * MIB // BLOCK)
+            data = n.to_bytes(8, "little") * (4 * BLOCK // 8)
+            h.pwrite(data, at * BLOCK)
+            for i in range(4):
+                model[at + i] = data[:BLOCK]
+            if n % 4000 == 3999:
+                assert taken(lab, boot) <= 66 * MIB, taken(lab, boot)
+        until(lambda: f"it is made small: {taken(lab, boot) / MIB} MiB", lambda: taken(lab, boot) < 60 * MIB)
+        for at, data in model.items():
+            assert h.pread(BLOCK, at * BLOCK) == data, at
+    lab.run("boot", "end", boot, "--commit")
+    version = lab.versions("disk")[0]
+    with lab.nbd(f"image/disk@{version}") as h:
+        for at, data in model.items():
+            assert h.pread(BLOCK, at * BLOCK) == data, at
+    lab.run("image", "rollback", "disk", "--to", str(lab.versions("disk")[-1]))
+    lab.settings["overlay"] = {"quota": "0"}
+    lab.write_conf()
+    lab.run("config", "reload")
+
+
+def fill(lab, keep):
+    """Leaves so much of the file system of overlays."""
+    path = f"{lab.dir}/state/overlays/ballast"
+    free = os.statvfs(os.path.dirname(path))
+    with open(path, "wb") as f:
+        os.posix_fallocate(f.fileno(), 0, free.f_bavail * free.f_frsize - keep)
+    return path
+
+
+def a_full_file_system_loses_nothing(lab, macs):
+    boots = [queue(lab, n, "--update") for n in (1, 2)]
+    with lab.nbd(macs[0]) as full, lab.nbd(macs[1]) as other:
+        other.pwrite(b"before".ljust(BLOCK), 0)
+        full.pwrite(b"kept".ljust(BLOCK), 0)
+        ballast = fill(lab, 4 * MIB)
+        written = []
+        try:
+            for at in range(MIB, SIZE, MIB):
+                full.pwrite(random.randbytes(MIB), at)
+                written.append(at)
+            raise AssertionError("the disk was not full")
+        except nbd.Error as e:
+            assert e.errno == "ENOSPC", e
+        assert other.pread(6, 0) == b"before" and full.pread(4, 0) == b"kept"
+        full.flush()
+        # The machine may free what it has; others read on, and write again as soon as there is space.
+        full.trim(len(written) * MIB, MIB)
+        os.unlink(ballast)
+        other.pwrite(b"after".ljust(BLOCK), BLOCK)
+        full.pwrite(b"again".ljust(BLOCK), 2 * BLOCK)
+    for boot in boots:
+        lab.run("boot", "end", boot, "--commit")
+    for n, texts in enumerate((((0, b"kept"), (2 * BLOCK, b"again")), ((0, b"before"), (BLOCK, b"after")))):
+        version = lab.boot(boots[n])["Images"][0]["Result"]
+        with lab.nbd(f"image/disk@{version}") as h:
+            for at, text in texts:
+                assert h.pread(len(text), at) == text, (n, at)
+
+
+def what_is_discarded_is_free_at_once(lab, macs):
+    def free():
+        s = os.statvfs(f"{lab.dir}/state/overlays")
+        return s.f_bavail * s.f_frsize
+    before, boot = free(), queue(lab, 1)
+    with lab.nbd(macs[0]) as h:
+        for at in range(0, SIZE, MIB):
+            h.pwrite(random.randbytes(MIB), at)
+        assert free() < before - 60 * MIB
+        lab.run("boot", "end", boot, "--discard")
+        assert free() > before - 2 * MIB, "the machine's connection is still open"
+
+
+def in_a_mount_namespace():
+    """Overlays lie on a small file system of their own, where this may be mounted."""
+    if "LAB_MOUNTS" not in os.environ:
+        may = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
+        if may:
+            os.execvpe("unshare", ["unshare", "-m", sys.executable, *sys.argv], dict(os.environ, LAB_MOUNTS="1"))
+    return "LAB_MOUNTS" in os.environ
+
+
+mounts = in_a_mount_namespace()
+with Lab({"access": {"check": "none"}}) as lab:
+    overlays = f"{lab.dir}/state/overlays"
+    if mounts:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "none", overlays], check=True)
+    macs = [lab.machine(n) for n in (1, 2)]
+    lab.image("disk", lab.file("disk.raw", SIZE, b"base" * 1000))
+    lab.run("setup", "create", "disk", "--owner", "alice", "--image", "disk")
+    lab.serve()
+    for story in [rewritten_for_long_it_stays_within_its_quota, what_is_discarded_is_free_at_once] + (
+            [a_full_file_system_loses_nothing] if mounts else []):
+        story(lab, macs)
+        print("ok -", story.__name__, flush=True)
+    assert lab.stop() == 0
+    if mounts:
+        subprocess.run(["umount", overlays], check=True)
