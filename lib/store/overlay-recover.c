@@ -40,8 +40,6 @@ static int find_vouched(struct recovery *v, struct err *e)
     if (map_scan_init(&scan, o->map_fd, o->seed, o->blocks, e) < 0)
         return -1;
     while ((got = map_scan_next(&scan, &r, &sums, e)) == 1) {
-        if (r.type == MAP_DATA)
-            v->end = max_u64(v->end, r.physical + r.count);
         if (r.type == MAP_SYNC || r.type == MAP_SEAL)
             v->vouched = max_u64(v->vouched, r.block);
         if (r.type == MAP_SEAL)
@@ -82,8 +80,12 @@ static int apply_data(struct recovery *v, const struct map_record *r, const uint
     }
     if (radix_prepare(&o->radix, r->block, r->count, false, e) < 0)
         return -1;
-    space_need(&o->space, r->physical, r->count);
-    radix_set_data(&o->radix, r->block, r->count, r->physical, sums);
+    uint64_t there = r->physical < v->data_blocks ? min_u64(r->count, v->data_blocks - r->physical) : 0;
+    space_need(&o->space, r->physical, there);
+    radix_set_data(&o->radix, r->block, there, r->physical, sums);
+    /* Flushed, but the file is shorter: each of these blocks is an error to who reads it. */
+    for (uint64_t i = there; i < r->count; i++)
+        radix_set_data(&o->radix, r->block + i, 1, PHYSICAL_LOST, sums + MAP_SUM * i);
     return 1;
 }
 
@@ -166,9 +168,10 @@ int overlay_recover(struct overlay *o, struct err *e)
     cleanup(free) uint8_t *buf = malloc(VERIFY_BLOCKS * OVERLAY_BLOCK);
     if (!buf)
         return err_sys(e, ENOMEM, "data");
-    struct recovery v = {
-        .o = o, .data_blocks = size / OVERLAY_BLOCK, .end = div_up(size, OVERLAY_BLOCK), .buf = buf};
-    if (find_vouched(&v, e) < 0 || space_load(&o->space, v.end, e) < 0 || replay(&v, e) < 0)
+    struct recovery v = {.o = o, .data_blocks = size / OVERLAY_BLOCK, .buf = buf};
+    /* Blocks past the last whole one belong to no record, but a write may have been at them. */
+    if (find_vouched(&v, e) < 0 || space_load(&o->space, div_up(size, OVERLAY_BLOCK), e) < 0 ||
+        replay(&v, e) < 0)
         return -1;
     o->synced = o->vouched = v.vouched;
     if (!o->sealed && cut_map(&v, e) < 0)

@@ -2,7 +2,6 @@
 #include "lib/store/overlay-space.h"
 
 #include "lib/base/bytes.h"
-#include "lib/store/overlay-radix.h"
 #include "lib/store/overlay.h"
 
 #include <assert.h>
@@ -16,6 +15,7 @@
 /* The file is long when it is so many times as long as what is in it, and so many blocks more: 16 GiB. */
 #define LONG_TIMES 4u
 #define LONG_BLOCKS (UINT64_C(4) << 20)
+static_assert(PHYSICAL_LOST >= SEGMENTS_MAX * SEGMENT_BLOCKS, "no segment has it");
 static_assert(SEGMENTS_MAX < UINT32_MAX, "the queue's links have 32 bits");
 
 void space_release(struct space *s)
@@ -143,7 +143,7 @@ int space_take(struct space *s, uint64_t blocks, uint64_t sequence, uint64_t *re
 
 void space_drop(struct space *s, uint64_t physical, uint64_t blocks, uint64_t sequence)
 {
-    for (uint64_t i = 0, n; i < blocks; i += n) {
+    for (uint64_t i = 0, n; physical != PHYSICAL_LOST && i < blocks; i += n) {
         size_t segment = (size_t)((physical + i) / SEGMENT_BLOCKS);
         n = min_u64(blocks - i, SEGMENT_BLOCKS - (physical + i) % SEGMENT_BLOCKS);
         s->segments[segment].used -= (uint16_t)n;

@@ -7,13 +7,15 @@
  * waits until what superseded them cannot be lost, and is then given back to the file system: a hole. When the file has become
  * long, holes are taken again. No locks: the overlay's `append` guards it. */
 
-#include "lib/base/err.h"
+#include "lib/store/overlay-radix.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define SEGMENT_BLOCKS 256u
+/* A place that is never taken: of blocks that are not in the file, though they should be. Dropping it does nothing. */
+#define PHYSICAL_LOST (PHYSICAL_BLOCKS_MAX - 1)
 
 struct segment {
     uint64_t dead_since; /* sequence of the record that superseded its last block */

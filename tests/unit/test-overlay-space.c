@@ -264,6 +264,34 @@ static void a_damaged_block_stays_where_it_is(void)
     overlay_close(o);
 }
 
+/* Flushed data that the file does not have: only its blocks are lost, also after compactions, until they are written. */
+static void a_file_that_is_too_short_costs_its_blocks(void)
+{
+    struct overlay *o = make(&no_limits, true);
+    uint8_t block[BLOCK];
+    memset(written, 0, sizeof written);
+    for (uint64_t i = 0; i < BLOCKS; i++)
+        put(o, i, 1);
+    CHECK_OK(overlay_flush(o, &e));
+    CHECK_OK(overlay_flush(o, &e));
+    cleanup(free) char *path = path_format("%s/data", dir);
+    CHECK(truncate(path, (BLOCKS / 2) * BLOCK + 100) == 0);
+    for (int pass = 0; pass < 2; pass++) {
+        o = reopen(o, &no_limits);
+        CHECK_OK(overlay_pread(o, &base, block, BLOCK, (BLOCKS / 2 - 1) * BLOCK, &e));
+        for (uint64_t i = BLOCKS / 2; i < BLOCKS; i++)
+            CHECK(overlay_pread(o, &base, block, BLOCK, i * BLOCK, &e) < 0);
+        o->map_slack = 0;
+        CHECK_OK(overlay_compact(o, NULL, &e));
+    }
+    for (uint64_t i = BLOCKS / 2; i < BLOCKS; i++)
+        put(o, i, 2);
+    compare(o);
+    o = reopen(o, &no_limits);
+    compare(o);
+    overlay_close(o);
+}
+
 /* ---- beside requests ---- */
 
 #define THREADS 4
@@ -358,6 +386,7 @@ int main(void)
     UNIT(the_map_stays_short);
     UNIT(holes_are_taken_again);
     UNIT(a_damaged_block_stays_where_it_is);
+    UNIT(a_file_that_is_too_short_costs_its_blocks);
     UNIT(nobody_notices_a_compaction);
     free(dir);
     return 0;
