@@ -178,7 +178,7 @@ static void run_model(uint64_t seed, uint64_t size, int steps)
     cleanup(free) uint8_t *buf = malloc(64 * KIB + OVERLAY_BLOCK);
     for (int i = 0; i < steps; i++) {
         random_step(&m, buf);
-        if (i % 200 == 0) {
+        if (i % (steps > 10000 ? 5000 : 200) == 0) {
             compare_all(&m);
             check_extents(&m);
         }
