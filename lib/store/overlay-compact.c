@@ -228,7 +228,8 @@ static int empty_segments(struct compaction *c, bool *ret_more, struct err *e)
     return chosen > 0 || dead ? sync_twice(o, e) : 0;
 }
 
-static int compact_data(struct overlay *o, const atomic_bool *stop, struct err *e)
+/* `once`: one round, for a request that waits for room. */
+static int compact_data(struct overlay *o, const atomic_bool *stop, bool once, struct err *e)
 {
     pthread_mutex_lock(&o->append);
     size_t segments = o->space.count;
@@ -237,9 +238,11 @@ static int compact_data(struct overlay *o, const atomic_bool *stop, struct err *
     if (!victims || !buf)
         return err_sys(e, ENOMEM, "overlay");
     struct compaction c = {.o = o, .stop = stop, .victims = victims, .segments = segments, .buf = buf};
-    for (bool more = true; more && goes_on(&c);)
+    bool more = true;
+    do
         if (empty_segments(&c, &more, e) < 0)
             return -1;
+    while (more && !once && goes_on(&c));
     return 0;
 }
 
@@ -422,10 +425,10 @@ static int compact_map(struct overlay *o, struct err *e)
 
 /* ---- both ---- */
 
-int overlay_compact(struct overlay *o, const atomic_bool *stop, struct err *e)
+static int compact(struct overlay *o, const atomic_bool *stop, bool once, struct err *e)
 {
     pthread_mutex_lock(&o->compaction);
-    int r = compact_data(o, stop, e);
+    int r = compact_data(o, stop, once, e);
     pthread_mutex_lock(&o->append);
     bool is_long = map_is_long(o), fenced = o->fenced;
     pthread_mutex_unlock(&o->append);
@@ -435,9 +438,14 @@ int overlay_compact(struct overlay *o, const atomic_bool *stop, struct err *e)
     return fenced ? 0 : r;
 }
 
+int overlay_compact(struct overlay *o, const atomic_bool *stop, struct err *e)
+{
+    return compact(o, stop, false, e);
+}
+
 bool overlay_make_room(struct overlay *o)
 {
     struct err e;
     uint64_t before = overlay_stored_bytes(o);
-    return overlay_compact(o, NULL, &e) == 0 && overlay_stored_bytes(o) < before;
+    return compact(o, NULL, true, &e) == 0 && overlay_stored_bytes(o) < before;
 }

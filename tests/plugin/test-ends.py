@@ -13,7 +13,7 @@ import time
 import nbd
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from lab import LABBOOT, Lab, until  # noqa: E402
+from lab import LABBOOT, Lab, in_a_mount_namespace, until  # noqa: E402
 
 MIB = 1 << 20
 SIZE = 128 * MIB
@@ -184,15 +184,6 @@ def a_quota_stops_its_own_client(lab, macs):
     full.shutdown()
     for boot in boots:
         lab.run("boot", "end", str(boot), "--discard")
-
-
-def in_a_mount_namespace():
-    """The store lies on a small file system of its own, where this may be mounted; elsewhere that story is left out."""
-    if "LAB_MOUNTS" not in os.environ:
-        may = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
-        if may:
-            os.execvpe("unshare", ["unshare", "-m", sys.executable, *sys.argv], dict(os.environ, LAB_MOUNTS="1"))
-    return "LAB_MOUNTS" in os.environ
 
 
 mounts = in_a_mount_namespace()

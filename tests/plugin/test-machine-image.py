@@ -12,7 +12,7 @@ import threading
 import nbd
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from lab import CommandFailed, Lab, until  # noqa: E402
+from lab import CommandFailed, Lab, in_a_mount_namespace, until  # noqa: E402
 
 MIB = 1 << 20
 ADDRESS = ["127.0.1.51", "127.0.1.52"]
@@ -323,15 +323,6 @@ def the_reserve_is_left(lab):
         fails(lambda: [h.pwrite(random.randbytes(MIB), at * MIB) for at in range(1, 32)], "ENOSPC")
         h.pwrite(random.randbytes(MIB), 0)  # takes no more
     lab.run("boot", "end", "lab-7")
-
-
-def in_a_mount_namespace():
-    """The store lies on a small file system of its own, where this may be mounted; elsewhere two stories are left out."""
-    if "LAB_MOUNTS" not in os.environ:
-        may = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
-        if may:
-            os.execvpe("unshare", ["unshare", "-m", sys.executable, *sys.argv], dict(os.environ, LAB_MOUNTS="1"))
-    return "LAB_MOUNTS" in os.environ
 
 
 mounts = in_a_mount_namespace()

@@ -11,7 +11,7 @@ import sys
 import nbd
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from lab import Lab, until  # noqa: E402
+from lab import Lab, in_a_mount_namespace, until  # noqa: E402
 
 MIB, BLOCK = 1 << 20, 4096
 SIZE = 64 * MIB
@@ -105,15 +105,6 @@ def what_is_discarded_is_free_at_once(lab, macs):
         assert free() < before - 60 * MIB
         lab.run("boot", "end", boot, "--discard")
         assert free() > before - 2 * MIB, "the machine's connection is still open"
-
-
-def in_a_mount_namespace():
-    """Overlays lie on a small file system of their own, where this may be mounted."""
-    if "LAB_MOUNTS" not in os.environ:
-        may = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
-        if may:
-            os.execvpe("unshare", ["unshare", "-m", sys.executable, *sys.argv], dict(os.environ, LAB_MOUNTS="1"))
-    return "LAB_MOUNTS" in os.environ
 
 
 mounts = in_a_mount_namespace()
