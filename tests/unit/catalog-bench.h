@@ -142,4 +142,39 @@ static inline bool bench_script_wanted(struct bench *b)
            1;
 }
 
+/* ---- boots ---- */
+
+static inline struct boot get(struct bench *b, int64_t id)
+{
+    struct boot boot;
+    CHECK_OK(boot_get(b->c, id, &boot, &e));
+    return boot;
+}
+
+static inline struct boot lease(struct bench *b, const char *token)
+{
+    struct boot boot;
+    CHECK_OK(boot_lease(b->c, &b->mac, token, "10.0.0.7", &boot, &e));
+    return boot;
+}
+
+static inline void end(struct bench *b, int64_t id, enum boot_state to)
+{
+    CHECK_OK(boot_end(b->c, "server", id, to, "the machine was reset", &e));
+}
+
+static inline void publish_image(struct bench *b, uint64_t version)
+{
+    struct version_new v = bench_version(&b->image, version, 0);
+    CHECK_OK(version_publish(b->c, "alice", NULL, &v, &e));
+}
+
+static inline enum token_state state_of(struct bench *b, const char *token)
+{
+    struct boot boot;
+    enum token_state state;
+    CHECK_OK(boot_by_token(b->c, token, &boot, &state, &e));
+    return state;
+}
+
 #endif

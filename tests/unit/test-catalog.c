@@ -4,9 +4,6 @@
 
 #include "lib/base/bytes.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 /* ---- people, machines ---------------------------------------------------------------------------------- */
 
 static void users_are_checked(void)
