@@ -196,19 +196,46 @@ int boot_set_disconnected(struct catalog *c, int64_t id, int64_t when, struct er
 
 /* ---- the end ------------------------------------------------------------------------------------------- */
 
+static int leave_running(struct catalog *c, const char *actor, struct boot *b, enum boot_state to,
+                         const char *why, struct err *e)
+{
+    if (b->state == BOOT_QUEUED)
+        return err_set(e, ERR_STATE, "boot %lld is queued, so it cannot become %s", (long long)b->id,
+                       boot_state_name(to));
+    return boot_move(c, actor, b, to, why, e);
+}
+
+static int set_ending(struct catalog *c, int64_t id, enum boot_ending ending, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_ENDING);
+    put_text(s, boot_ending_name(ending));
+    put_int(s, id);
+    return stmt_run(s, e);
+}
+
+int boot_begin_end(struct catalog *c, const char *actor, int64_t id, enum boot_ending ending, const char *why,
+                   struct err *e)
+{
+    struct boot b;
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0)
+        return -1;
+    enum boot_state to = b.keep && ending != ENDING_DISCARD ? BOOT_COMMITTING : BOOT_DISCARDED;
+    if (set_ending(c, id, ending, e) < 0 || leave_running(c, actor, &b, to, why, e) < 0)
+        return -1;
+    return tx_commit(&tx, e);
+}
+
 int boot_end(struct catalog *c, const char *actor, int64_t id, enum boot_state to, const char *why,
              struct err *e)
 {
     struct boot b;
-    if (to != BOOT_COMMITTING && to != BOOT_DISCARDED && to != BOOT_INTERRUPTED)
+    if (to != BOOT_DISCARDED && to != BOOT_INTERRUPTED)
         return err_set(e, ERR_STATE, "a boot does not end as %s", boot_state_name(to));
     cleanup(tx) struct catalog *tx = NULL;
-    if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0)
+    if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0 || leave_running(c, actor, &b, to, why, e) < 0)
         return -1;
-    if (b.state == BOOT_QUEUED)
-        return err_set(e, ERR_STATE, "boot %lld is queued, so it cannot become %s", (long long)id,
-                       boot_state_name(to));
-    return boot_move(c, actor, &b, to, why, e) < 0 ? -1 : tx_commit(&tx, e);
+    return tx_commit(&tx, e);
 }
 
 /* ---- on again ------------------------------------------------------------------------------------------ */

@@ -27,6 +27,24 @@ const char *boot_state_name(enum boot_state s)
     return state_names[s];
 }
 
+static const char *const ending_names[] = {
+    [ENDING_NONE] = NULL,         [ENDING_AUTO] = "auto",     [ENDING_DONE] = "done",
+    [ENDING_ABANDON] = "abandon", [ENDING_COMMIT] = "commit", [ENDING_DISCARD] = "discard",
+};
+
+const char *boot_ending_name(enum boot_ending ending)
+{
+    return ending_names[ending];
+}
+
+static enum boot_ending ending_of(const char *name)
+{
+    enum boot_ending ending = ENDING_DISCARD;
+    while (ending > ENDING_NONE && strcmp(ending_names[ending], name) != 0)
+        ending--;
+    return ending;
+}
+
 static enum boot_state state_of(const char *name)
 {
     enum boot_state s = BOOT_QUEUED;
@@ -39,7 +57,7 @@ static enum boot_state state_of(const char *name)
 
 static void row_take(struct stmt *s, struct boot *b)
 {
-    char state[16];
+    char state[16], ending[16];
     *b = (struct boot){.id = take_int(s)};
     take_mac(s, &b->machine);
     take_text(s, b->machine_name, sizeof b->machine_name);
@@ -58,6 +76,8 @@ static void row_take(struct stmt *s, struct boot *b)
     b->disconnected = take_int(s);
     b->ended = take_int(s);
     take_text(s, b->address, sizeof b->address);
+    take_text(s, ending, sizeof ending);
+    b->ending = ending_of(ending);
     take_text(s, b->result, sizeof b->result);
 }
 

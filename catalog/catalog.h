@@ -347,6 +347,16 @@ struct boot_image {
     int64_t temporal; /* of struct temporal, whose overlay it goes on with; 0: none */
 };
 
+/* How a boot is to end, of what is to be kept of it. */
+enum boot_ending {
+    ENDING_NONE,    /* nobody has said yet */
+    ENDING_AUTO,    /* keep it if all of it is clean, else interrupted */
+    ENDING_DONE,    /* the machine's own word: as AUTO, but a disk that cannot be judged is taken as clean */
+    ENDING_ABANDON, /* as AUTO, but what is not clean is thrown away */
+    ENDING_COMMIT,  /* an admin's word: clean or not */
+    ENDING_DISCARD, /* throw all away */
+};
+
 struct boot {
     int64_t id;
     struct mac machine;
@@ -361,7 +371,8 @@ struct boot {
     unsigned attempts;
     int64_t queued, leased, started, disconnected, ended;
     char address[IP_TEXT_SIZE]; /* the peer that leased it, "" for a Unix socket */
-    char result[TEXT_SIZE];     /* why it ended */
+    enum boot_ending ending;
+    char result[TEXT_SIZE]; /* why it ended */
     size_t nimages;
     struct boot_image images[SETUP_IMAGES_MAX];
 };
@@ -437,8 +448,12 @@ int boot_start(struct catalog *c, int64_t id, struct err *e) must_check;
 int boot_requeue(struct catalog *c, int64_t id, const char *why, struct err *e) must_check;
 /* When the last connection went; 0: one is there again. An event when that is news. */
 int boot_set_disconnected(struct catalog *c, int64_t id, int64_t when, struct err *e) must_check;
-/* leased|running|interrupted -> COMMITTING, and leased|running|committing|interrupted -> DISCARDED or INTERRUPTED. `why`
- * is the boot's result and stands in the event. ERR_STATE for any other edge. Renders again. */
+/* Begins its end: leased|running|interrupted -> COMMITTING, or DISCARDED when nothing is to be kept or `ending` says so; that a
+ * committing one is to be discarded can be said too. Who finishes it, perhaps after the death of who said so, finds `ending` in
+ * the boot. `why` is the boot's result and stands in the event. ERR_STATE for any other edge. */
+int boot_begin_end(struct catalog *c, const char *actor, int64_t id, enum boot_ending ending, const char *why,
+                   struct err *e) must_check;
+/* leased|running|committing|interrupted -> DISCARDED or INTERRUPTED. `why` as above. ERR_STATE for any other edge. */
 int boot_end(struct catalog *c, const char *actor, int64_t id, enum boot_state to, const char *why,
              struct err *e) must_check;
 /* Whether an interrupted boot can go on: ERR_STATE when it is in another state, its machine is not managed, or a version that
@@ -489,6 +504,8 @@ int script_waiting_fetched(struct catalog *c, int64_t id, const struct in6_addr 
 
 /* ---- requests to the running server ----------------------------------------------------------------------------- */
 enum request_kind { REQUEST_END, REQUEST_COMMIT, REQUEST_DISCARD, REQUEST_RESET, REQUEST_RELOAD };
+/* Of a boot that is asked to end: by the first three. */
+enum boot_ending request_ending(enum request_kind k);
 struct request {
     int64_t id;
     enum request_kind kind;

@@ -57,6 +57,8 @@ void version_row_take(struct stmt *s, struct version_row *ret);
 int temporal_attach(struct catalog *c, struct boot *b, struct err *e) must_check;
 
 /* ---- boot.c */
+/* "auto", … as in the catalog; NULL of ENDING_NONE. */
+const char *boot_ending_name(enum boot_ending ending);
 extern const bool boot_edges[BOOT_CANCELLED + 1][BOOT_CANCELLED + 1]; /* [from][to] */
 /* The one place where a boot's state changes, with its event; `why` NULL: the result stays. ERR_STATE when
  * there is no such edge. b was read in this transaction. */

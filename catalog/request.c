@@ -16,6 +16,13 @@ static enum request_kind kind_of(const char *name)
     return k;
 }
 
+enum boot_ending request_ending(enum request_kind k)
+{
+    if (k == REQUEST_COMMIT)
+        return ENDING_COMMIT;
+    return k == REQUEST_DISCARD ? ENDING_DISCARD : ENDING_AUTO;
+}
+
 static void request_row(struct stmt *s, struct request *ret)
 {
     char kind[16];

@@ -208,9 +208,14 @@ CREATE TABLE boot (
     ended        INTEGER,
     -- the peer that leased it, as text; NULL: a Unix socket
     address      TEXT,
+    -- How it is to end, from the moment when somebody said so: 'auto' keeps what is clean, else the boot is interrupted;
+    -- 'done' takes what nobody can judge for clean, 'commit' everything; 'abandon' throws away what is not clean, 'discard'
+    -- everything. NULL: nobody has.
+    ending       TEXT CHECK (ending IN ('auto', 'done', 'abandon', 'commit', 'discard')),
     -- why it ended
     result       TEXT,
-    comment      TEXT
+    comment      TEXT,
+    CHECK (state <> 'committing' OR ending IS NOT NULL)
 ) STRICT;
 CREATE UNIQUE INDEX boot_active ON boot (machine) WHERE state IN ('leased', 'running');
 CREATE INDEX boot_machine ON boot (machine, state);

@@ -24,7 +24,7 @@
     "SELECT b.id, b.machine, m.name, b.state, b.updates, b.origin = 'default', b.setup, b.setup_name, "               \
     "  CASE b.state WHEN 'queued' THEN (SELECT token FROM token WHERE boot = b.id AND superseded IS NULL) "           \
     "    ELSE b.token END, "                                                                                          \
-    "  b.attempts, b.resumed, b.queued, b.leased, b.started, b.disconnected, b.ended, b.address, b.result "                      \
+    "  b.attempts, b.resumed, b.queued, b.leased, b.started, b.disconnected, b.ended, b.address, b.ending, b.result "           \
     "FROM boot b JOIN machine m ON m.mac = b.machine "
 
 /* The newest boots of a machine (?1), or of all (''), in a state (?2), of a setup (?3), that had not ended at a time (?4),
@@ -372,7 +372,9 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BOOT_LEASE] = "UPDATE boot SET token = ?, address = ? WHERE id = ?",
     [SQL_BOOT_UNLEASE] = "UPDATE boot SET token = NULL, address = NULL, attempts = attempts + 1 WHERE id = ?",
     /* Somebody's word now, also where it was made from the default setup. */
-    [SQL_BOOT_RESUME] = "UPDATE boot SET resumed = 1, origin = 'queue', token = NULL, address = NULL WHERE id = ?",
+    [SQL_BOOT_RESUME] =
+        "UPDATE boot SET resumed = 1, origin = 'queue', token = NULL, address = NULL, ending = NULL WHERE id = ?",
+    [SQL_BOOT_ENDING] = "UPDATE boot SET ending = ? WHERE id = ?",
     [SQL_BOOT_DISCONNECTED] = "UPDATE boot SET disconnected = nullif(?, 0) WHERE id = ?",
     [SQL_BOOT_IMAGE_ADD] =
         "INSERT INTO boot_image (boot, position, image, name, version, keep, temporal) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -39,8 +39,19 @@ static void wait_for_restart(const struct conf *conf)
         pause_ms(POLL_MS);
 }
 
+/* A server that died while it committed has left the boot committing, which an admin's word stands above. */
+static int begin_offline(struct cli *c, const struct boot *b, enum boot_ending ending, struct err *e)
+{
+    if (b->state == BOOT_COMMITTING && (ending == ENDING_AUTO || ending == b->ending))
+        return 0;
+    if (b->state == BOOT_COMMITTING && boot_end(c->catalog, "server", b->id, BOOT_INTERRUPTED,
+                                                "the server went while it was committed", e) < 0)
+        return -1;
+    return boot_begin_end(c->catalog, c->actor, b->id, ending, WHY, e);
+}
+
 /* `asked`: the server was asked to, and may have got anywhere with it before it died. */
-static int finish_offline(struct cli *c, int64_t boot, bool asked, enum publish_mode mode, struct boot *ret,
+static int finish_offline(struct cli *c, int64_t boot, bool asked, enum boot_ending ending, struct boot *ret,
                           struct err *e)
 {
     struct boot b;
@@ -55,11 +66,9 @@ static int finish_offline(struct cli *c, int64_t boot, bool asked, enum publish_
     struct publisher p = {.conf = &c->conf, .guard = &guard, .hooks = cli_publish_hooks};
     if (store_open(c->conf.server.images_dir, 0, &p.store, e) < 0)
         return -1;
-    /* A server that died while it committed has left the boot so. */
-    bool begun = b.state == BOOT_COMMITTING && mode != PUBLISH_DISCARD;
-    int r = begun ? 0 : publish_begin(&p, boot, mode, c->actor, WHY, e);
+    int r = begin_offline(c, &b, ending, e);
     if (r == 0)
-        r = publish_finish(&p, boot, mode, NULL, ret, e);
+        r = publish_finish(&p, boot, NULL, ret, e);
     store_close(p.store);
     return r;
 }
@@ -84,8 +93,8 @@ static int answered(struct cli *c, int64_t request, struct err *e)
     return q.answered;
 }
 
-static int end_boot(struct cli *c, const struct boot *b, enum request_kind kind, enum publish_mode mode,
-                    struct boot *ret, struct err *e)
+static int end_boot(struct cli *c, const struct boot *b, enum request_kind kind, struct boot *ret,
+                    struct err *e)
 {
     int64_t request = 0;
     bool waited = false;
@@ -101,7 +110,7 @@ static int end_boot(struct cli *c, const struct boot *b, enum request_kind kind,
                 wait_for_restart(&c->conf);
                 continue;
             }
-            r = finish_offline(c, b->id, request != 0, mode, ret, e);
+            r = finish_offline(c, b->id, request != 0, request_ending(kind), ret, e);
             close_request(c, request, r, e);
             return r;
         }
@@ -127,15 +136,7 @@ static int print_versions(struct cli *c, const struct boot *b, struct err *e)
     return print_text(strbuf_text(&out), e);
 }
 
-struct ending {
-    enum request_kind kind;
-    enum publish_mode mode;
-};
-static const struct ending as_it_is = {REQUEST_END, PUBLISH_AUTO};
-static const struct ending commit = {REQUEST_COMMIT, PUBLISH_COMMIT};
-static const struct ending discard = {REQUEST_DISCARD, PUBLISH_DISCARD};
-
-static int end_and_print(struct cli *c, const struct ending *how, struct err *e)
+static int end_and_print(struct cli *c, enum request_kind kind, struct err *e)
 {
     struct boot b, ended;
     if (cli_find_boot(c, c->words[0], &b, e) < 0)
@@ -143,7 +144,7 @@ static int end_and_print(struct cli *c, const struct ending *how, struct err *e)
     if (b.state == BOOT_QUEUED)
         return err_set(e, ERR_STATE, "boot %" PRId64 " is still queued; try: labboot boot cancel %" PRId64,
                        b.id, b.id);
-    int r = end_boot(c, &b, how->kind, how->mode, &ended, e);
+    int r = end_boot(c, &b, kind, &ended, e);
     cli_render(c); /* a boot that is interrupted has ended too */
     if (r < 0)
         return -1;
@@ -157,17 +158,17 @@ int run_boot_end(struct cli *c, struct err *e)
     bool keep = cli_option(c, "commit"), drop = cli_option(c, "discard");
     if (keep && drop)
         return err_set(e, ERR_USAGE, "--commit or --discard, not both");
-    return end_and_print(c, keep ? &commit : drop ? &discard : &as_it_is, e);
+    return end_and_print(c, keep ? REQUEST_COMMIT : drop ? REQUEST_DISCARD : REQUEST_END, e);
 }
 
 int run_boot_commit(struct cli *c, struct err *e)
 {
-    return end_and_print(c, &commit, e);
+    return end_and_print(c, REQUEST_COMMIT, e);
 }
 
 int run_boot_discard(struct cli *c, struct err *e)
 {
-    return end_and_print(c, &discard, e);
+    return end_and_print(c, REQUEST_DISCARD, e);
 }
 
 /* The server has nothing of an interrupted boot: it is done here, whether one runs or not. */

@@ -272,7 +272,7 @@ static int end_and_lease(struct handle *h, struct err *e)
     int64_t boot = s->boot.id;
     bool runs = server_find_session(h->server, boot) == s;
     claim_close(h);
-    if (runs && server_end_boot(h->server, boot, PUBLISH_AUTO, FENCE_ALL, "server",
+    if (runs && server_end_boot(h->server, boot, ENDING_AUTO, FENCE_ALL, "server",
                                 "the machine was shut down and came back", 0, e) < 0)
         return -1;
     return bind_without_token(h, e);

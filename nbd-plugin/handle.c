@@ -181,7 +181,7 @@ static int machine_is_done(struct handle *h, struct err *e)
     int r = 0;
     /* Loaded first: what the machine reads on the way down is read through its overlays. */
     if (server_find_session(h->server, boot) == h->session && (r = session_load(h->session, e)) == 0)
-        r = server_end_boot(h->server, boot, PUBLISH_DONE, FENCE_WRITES, h->machine.name,
+        r = server_end_boot(h->server, boot, ENDING_DONE, FENCE_WRITES, h->machine.name,
                             "the machine has shut down", 0, e);
     pthread_mutex_unlock(&h->server->binding);
     return r;

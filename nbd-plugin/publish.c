@@ -23,7 +23,6 @@ struct part {
     struct view *base;
     struct overlay *overlay;
     bool opened;         /* the overlay is ours to close */
-    bool on_word;        /* taken as clean by the machine's word, of which a later start does not know */
     struct build *build; /* written, not yet a version */
     int lock;            /* of the image, from the choice of the version to the catalog row */
     struct version_new version;
@@ -117,13 +116,12 @@ static int check_disk(struct overlay *overlay, struct view *base, struct clean_r
 }
 
 /* Nothing is inferred from a disk that cannot be judged: only `done` or an admin's word publishes it. */
-static int part_check_clean(struct part *part, enum publish_mode mode, struct clean_report *ret,
+static int part_check_clean(struct part *part, enum boot_ending ending, struct clean_report *ret,
                             bool *ret_clean, struct err *e)
 {
     if (check_disk(part->overlay, part->base, ret, e) < 0)
         return err_wrap(e, "image %s", part->image->name);
-    part->on_word = ret->state == CLEAN_UNKNOWN && mode == PUBLISH_DONE;
-    *ret_clean = ret->state == CLEAN_YES || part->on_word;
+    *ret_clean = ret->state == CLEAN_YES || (ret->state == CLEAN_UNKNOWN && ending == ENDING_DONE);
     return 0;
 }
 
@@ -251,7 +249,7 @@ static int parts_publish(struct publisher *p, int64_t boot, struct parts *ps, en
 }
 
 /* All of them before any is built: what is kept of a boot is kept whole. Not clean: *e says which and why. */
-static int parts_check(struct publisher *p, struct parts *ps, enum publish_mode mode, bool *ret_clean,
+static int parts_check(struct publisher *p, struct parts *ps, enum boot_ending ending, bool *ret_clean,
                        struct err *e)
 {
     bool clean = true;
@@ -260,9 +258,9 @@ static int parts_check(struct publisher *p, struct parts *ps, enum publish_mode 
         struct clean_report report;
         if (part_find_published(p, part, e) < 0)
             return err_wrap(e, "image %s", part->image->name);
-        if (mode == PUBLISH_COMMIT || part_is_published(part))
+        if (ending == ENDING_COMMIT || part_is_published(part))
             continue;
-        if (part_check_clean(part, mode, &report, &clean, e) < 0)
+        if (part_check_clean(part, ending, &report, &clean, e) < 0)
             return -1;
         if (!clean)
             err_set(e, ERR_STATE, "image %s: not clean: %s", part->image->name, report.why);
@@ -273,18 +271,14 @@ static int parts_check(struct publisher *p, struct parts *ps, enum publish_mode 
 
 static int parts_build(struct publisher *p, struct parts *ps, struct err *e)
 {
-    struct publisher to_the_end = *p;
     for (size_t i = 0; i < ps->count; i++)
-        if (ps->part[i].on_word)
-            to_the_end.stopping = NULL; /* done again it would be interrupted */
-    for (size_t i = 0; i < ps->count; i++)
-        if (part_build(&to_the_end, &ps->part[i], e) < 0)
+        if (part_build(p, &ps->part[i], e) < 0)
             return err_wrap(e, "image %s", ps->part[i].image->name);
     return 0;
 }
 
-static int commit_boot(struct publisher *p, const struct boot *b, enum publish_mode mode,
-                       struct overlay *const *overlays, enum boot_state *ret, struct err *e)
+static int commit_boot(struct publisher *p, const struct boot *b, struct overlay *const *overlays,
+                       enum boot_state *ret, struct err *e)
 {
     cleanup(parts) struct parts ps = {0};
     if (parts_open(p, b, overlays, &ps, e) < 0)
@@ -294,9 +288,9 @@ static int commit_boot(struct publisher *p, const struct boot *b, enum publish_m
         return guarded(p->guard, boot_end, "server", b->id, BOOT_DISCARDED, "nothing was written", e);
     }
     bool clean;
-    if (parts_check(p, &ps, mode, &clean, e) < 0)
+    if (parts_check(p, &ps, b->ending, &clean, e) < 0)
         return -1;
-    if (!clean && mode == PUBLISH_ABANDON) {
+    if (!clean && b->ending == ENDING_ABANDON) {
         *ret = BOOT_DISCARDED;
         return guarded(p->guard, boot_end, "server", b->id, BOOT_DISCARDED, e->msg, e);
     }
@@ -316,25 +310,15 @@ static int remove_overlays(struct publisher *p, int64_t boot, struct err *e)
     return remove_tree(dir, e);
 }
 
-int publish_begin(struct publisher *p, int64_t boot, enum publish_mode mode, const char *actor,
-                  const char *why, struct err *e)
-{
-    struct boot b;
-    if (guarded(p->guard, boot_get, boot, &b, e) < 0)
-        return -1;
-    enum boot_state to = b.keep && mode != PUBLISH_DISCARD ? BOOT_COMMITTING : BOOT_DISCARDED;
-    return guarded(p->guard, boot_end, actor, boot, to, why, e);
-}
-
-int publish_finish(struct publisher *p, int64_t boot, enum publish_mode mode, struct overlay *const *overlays,
-                   struct boot *ret, struct err *e)
+int publish_finish(struct publisher *p, int64_t boot, struct overlay *const *overlays, struct boot *ret,
+                   struct err *e)
 {
     struct boot b;
     if (guarded(p->guard, boot_get, boot, &b, e) < 0)
         return -1;
     if (b.state == BOOT_COMMITTING) {
         enum boot_state state;
-        if (commit_boot(p, &b, mode, overlays, &state, e) < 0) {
+        if (commit_boot(p, &b, overlays, &state, e) < 0) {
             struct err ending;
             if (is_stopping(p))
                 return err_wrap(e, "boot %" PRId64 " of %s is committed when a server runs again", boot,

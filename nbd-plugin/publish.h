@@ -40,26 +40,12 @@ struct publisher {
         *stopping; /* NULL: never. When set, a commit is given up, for publish_recover to redo */
 };
 
-enum publish_mode {
-    PUBLISH_AUTO,    /* keep what is to be kept if all of it is clean, else interrupted */
-    PUBLISH_DONE,    /* the machine's own word: as AUTO, but a disk that cannot be judged is taken as clean */
-    PUBLISH_ABANDON, /* as AUTO, but what is not clean is thrown away */
-    PUBLISH_COMMIT,  /* an admin's word: clean or not */
-    PUBLISH_DISCARD, /* throw all away */
-};
-
-/* Takes a boot out of leased|running|interrupted in the catalog, at once: to committing, or to discarded when
- * nothing is to be kept or `mode` says so. The caller has fenced its session. ERR_STATE when it has ended
- * already. */
-int publish_begin(struct publisher *p, int64_t boot, enum publish_mode mode, const char *actor,
-                  const char *why, struct err *e) must_check;
-
-/* Finishes a boot that is committing or discarded. `overlays`: one a disk of the boot, open handles that the
+/* Finishes a boot whose end was begun (boot_begin_end), as was said then. `overlays`: one a disk of the boot, open handles that the
  * caller keeps owning, NULL for those that are to be opened here (those without a folder were never written).
  * *ret: how it ended. On failure (no space, a damaged base, a killed kernel reader) the boot is interrupted
  * with the reason, the overlays stay, and the message says it; but while p->stopping it stays COMMITTING. */
-int publish_finish(struct publisher *p, int64_t boot, enum publish_mode mode, struct overlay *const *overlays,
-                   struct boot *ret, struct err *e) must_check;
+int publish_finish(struct publisher *p, int64_t boot, struct overlay *const *overlays, struct boot *ret,
+                   struct err *e) must_check;
 
 /* Lets an interrupted boot go on: its overlays can be written to again, the kernel of its root disk as it is now is
  * extracted, and it stands at the head of its machine's queue. ERR_STATE also when a commit of it had got so far that only

@@ -120,7 +120,6 @@ void server_compact(struct server *s, struct session *session)
 struct finish_job {
     struct server *server;
     int64_t boot;
-    enum publish_mode mode;
     struct session *session; /* a reference, or NULL: overlays are opened from disk */
     int64_t request;
 };
@@ -166,7 +165,7 @@ static void run_finish(void *arg)
     if (j->session)
         session_overlays(j->session, overlays);
     struct publisher publisher = server_publisher(j->server);
-    int r = publish_finish(&publisher, j->boot, j->mode, overlays, &b, &e);
+    int r = publish_finish(&publisher, j->boot, overlays, &b, &e);
     if (j->session)
         close_session(j->server, j->session, r == 0);
     if (r < 0) {
@@ -237,15 +236,14 @@ static void forget_session(struct server *s, struct session *session)
     *at = session->next;
 }
 
-int server_end_boot(struct server *s, int64_t boot, enum publish_mode mode, enum fence fence,
+int server_end_boot(struct server *s, int64_t boot, enum boot_ending ending, enum fence fence,
                     const char *actor, const char *why, int64_t request, struct err *e)
 {
     struct session *session = server_find_session(s, boot);
-    struct finish_job job = {.server = s, .boot = boot, .mode = mode, .session = session, .request = request};
+    struct finish_job job = {.server = s, .boot = boot, .session = session, .request = request};
     /* Before the fence: where the catalog fails, the boot runs on and can be ended again. What is written between
      * the two is sealed with the rest. */
-    struct publisher publisher = server_publisher(s);
-    int r = publish_begin(&publisher, boot, mode, actor, why, e);
+    int r = guarded(&s->guard, boot_begin_end, actor, boot, ending, why, e);
     if (r < 0 && e->code != ERR_STATE && e->code != ERR_NOT_FOUND)
         return -1;
     if (session) {
@@ -271,7 +269,7 @@ int server_reset_boot(struct server *s, const struct boot *b, const char *why, i
         ran = session->running; /* a write may have come in before the fence */
     }
     if (ran)
-        return server_end_boot(s, b->id, PUBLISH_AUTO, FENCE_ALL, "server", why, request, e);
+        return server_end_boot(s, b->id, ENDING_AUTO, FENCE_ALL, "server", why, request, e);
     if (guarded(&s->guard, boot_requeue, b->id, why, e) < 0)
         return -1;
     if (session) {
@@ -351,26 +349,17 @@ struct publisher server_publisher(struct server *s)
                               .stopping = &s->stopping};
 }
 
-enum publish_mode server_mode_of(enum request_kind k)
-{
-    if (k == REQUEST_COMMIT)
-        return PUBLISH_COMMIT;
-    return k == REQUEST_DISCARD ? PUBLISH_DISCARD : PUBLISH_AUTO;
-}
-
-/* As it had been asked for: an admin's word stands over the server's death, and is answered. */
+/* Who asked for it is answered. */
 static void finish_left_over(void *ctx, int64_t boot)
 {
     struct server *s = ctx;
-    struct finish_job job = {.server = s, .boot = boot, .mode = PUBLISH_AUTO};
+    struct finish_job job = {.server = s, .boot = boot};
     struct request q;
     struct err e;
-    if (guarded(&s->guard, request_take_of_boot, boot, &q, &e) == 0) {
-        job.mode = server_mode_of(q.kind);
+    if (guarded(&s->guard, request_take_of_boot, boot, &q, &e) == 0)
         job.request = q.id;
-    } else if (e.code != ERR_NOT_FOUND) {
+    else if (e.code != ERR_NOT_FOUND)
         log_error("boot %" PRId64 ": %s", boot, e.msg);
-    }
     if (add_finish(s, &job, &e) < 0)
         log_error("boot %" PRId64 ": %s", boot, e.msg);
 }

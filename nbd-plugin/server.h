@@ -82,7 +82,7 @@ void server_compact(struct server *s, struct session *session);
 struct session *server_find_session(struct server *s, int64_t boot);
 /* Ends a boot: fences its session, takes it out of the table, and lets a job publish or discard it.
  * `request`: the request to answer when that is done, 0: none. */
-int server_end_boot(struct server *s, int64_t boot, enum publish_mode mode, enum fence fence,
+int server_end_boot(struct server *s, int64_t boot, enum boot_ending ending, enum fence fence,
                     const char *actor, const char *why, int64_t request, struct err *e) must_check;
 /* The machine was reset while this boot was leased or running: ends it, or queues it again when it never ran. */
 int server_reset_boot(struct server *s, const struct boot *b, const char *why, int64_t request,
@@ -91,7 +91,6 @@ int server_reset_boot(struct server *s, const struct boot *b, const char *why, i
 /* ---- without ---- */
 /* Lets a job remove the versions that [store] keep-versions and keep-days do not keep. */
 void server_thin_out(struct server *s);
-enum publish_mode server_mode_of(enum request_kind k);
 void session_unref_locked(struct session *session); /* binding held */
 
 #endif

@@ -36,7 +36,7 @@ static int serve_request(struct server *s, const struct request *q, struct err *
             return err_set(e, ERR_STATE, "boot %" PRId64 " is %s", b.id, boot_state_name(b.state));
         return server_reset_boot(s, &b, "the machine was reset: it fetched its boot script", q->id, e);
     }
-    return server_end_boot(s, q->boot, server_mode_of(q->kind), FENCE_ALL, q->actor, "ended by an admin",
+    return server_end_boot(s, q->boot, request_ending(q->kind), FENCE_ALL, q->actor, "ended by an admin",
                            q->id, e);
 }
 
@@ -170,13 +170,13 @@ static int watch_disconnected(struct server *s, struct session *session, uint64_
         return server_reset_boot(s, &session->boot, "leased, but nothing came for the lease time", 0, e);
     }
     if (seconds >= conf->boot.grace && was_shut_down(s, session))
-        return server_end_boot(s, boot, PUBLISH_AUTO, FENCE_ALL, "server",
+        return server_end_boot(s, boot, ENDING_AUTO, FENCE_ALL, "server",
                                "the machine was shut down: its disks are clean and its connections gone", 0,
                                e);
     if (seconds < conf->boot.abandon)
         return 0;
     bool discard = conf->boot.on_interrupt == CONF_INTERRUPT_DISCARD;
-    return server_end_boot(s, boot, discard ? PUBLISH_ABANDON : PUBLISH_AUTO, FENCE_ALL, "server",
+    return server_end_boot(s, boot, discard ? ENDING_ABANDON : ENDING_AUTO, FENCE_ALL, "server",
                            "abandoned: without connection for too long", 0, e);
 }
 

@@ -160,7 +160,11 @@ static inline struct boot lease(struct bench *b, const char *token)
 
 static inline void end(struct bench *b, int64_t id, enum boot_state to)
 {
-    CHECK_OK(boot_end(b->c, "server", id, to, "the machine was reset", &e));
+    static const char why[] = "the machine was reset";
+    if (to == BOOT_COMMITTING)
+        CHECK_OK(boot_begin_end(b->c, "server", id, ENDING_AUTO, why, &e));
+    else
+        CHECK_OK(boot_end(b->c, "server", id, to, why, &e));
 }
 
 static inline void publish_image(struct bench *b, uint64_t version)

@@ -135,7 +135,7 @@ static void every_change_of_a_boot_wants_the_script(void)
     WANTS(&b, boot_requeue(b.c, id, "it never came", &e));
     CHECK_OK(boot_lease(b.c, &b.mac, NULL, NULL, &boot, &e));
     WANTS(&b, boot_start(b.c, id, &e));
-    WANTS(&b, boot_end(b.c, "server", id, BOOT_COMMITTING, "reset", &e));
+    WANTS(&b, boot_begin_end(b.c, "server", id, ENDING_AUTO, "reset", &e));
     struct version_new v = bench_version(&b.image, START + 9, START);
     WANTS(&b, boot_publish(b.c, id, &v, 1, &ret, &e));
     WANTS(&b, boot_queue(b.c, "alice", &b.mac, &b.setup, true, NULL, &id, NULL, &e));

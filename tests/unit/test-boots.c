@@ -33,8 +33,8 @@ static void only_the_edges_are_taken(void)
     int64_t id = bench_queue(&b, true);
     for (enum boot_state from = BOOT_QUEUED; from <= BOOT_CANCELLED; from++) {
         for (enum boot_state to = BOOT_QUEUED; to <= BOOT_CANCELLED; to++) {
-            cleanup(free) char *force =
-                path_format("UPDATE boot SET state = '%s', result = 'reason'", boot_state_name(from));
+            cleanup(free) char *force = path_format(
+                "UPDATE boot SET state = '%s', ending = 'auto', result = 'reason'", boot_state_name(from));
             CHECK(bench_ask(&b, force) == -1);
             struct boot boot = get(&b, id);
             CHECK(boot.state == from && boot_edges[from][to] == is_edge(from, to));
@@ -60,6 +60,7 @@ static void each_function_takes_its_edges_only(void)
     enum boot_state ret;
     CHECK_FAILS(boot_end(b.c, "root", id, BOOT_DISCARDED, "why", &e), ERR_STATE);
     CHECK_FAILS(boot_end(b.c, "root", id, BOOT_CANCELLED, "why", &e), ERR_STATE);
+    CHECK_FAILS(boot_begin_end(b.c, "root", id, ENDING_AUTO, "why", &e), ERR_STATE);
     CHECK_FAILS(boot_requeue(b.c, id, "why", &e), ERR_STATE);
     CHECK_FAILS(boot_publish(b.c, id, NULL, 0, &ret, &e), ERR_STATE);
     CHECK_OK(boot_start(b.c, id, &e)); /* not leased: left */
@@ -74,6 +75,8 @@ static void each_function_takes_its_edges_only(void)
     CHECK(strstr(e.msg, "labboot boot end"));
     end(&b, id, BOOT_COMMITTING);
     CHECK_FAILS(boot_end(b.c, "root", id, BOOT_COMMITTED, "why", &e), ERR_STATE);
+    CHECK_FAILS(boot_begin_end(b.c, "root", id, ENDING_COMMIT, "why", &e), ERR_STATE);
+    CHECK(get(&b, id).ending == ENDING_AUTO);
     CHECK_FAILS(boot_end(b.c, "root", 99, BOOT_DISCARDED, "why", &e), ERR_NOT_FOUND);
     CHECK_FAILS(boot_cancel(b.c, "root", 99, &e), ERR_NOT_FOUND);
     CHECK_FAILS(boot_start(b.c, 99, &e), ERR_NOT_FOUND);
@@ -121,6 +124,36 @@ static void a_boot_remembers_its_life(void)
     CHECK_OK(boots_in_state(b.c, BOOT_RUNNING, &list, &count, &e));
     CHECK(count == 0);
     free(list);
+    bench_close(&b);
+}
+
+/* What is said first stands until it is done, or until the boot goes on. */
+static void how_it_is_to_end_is_kept(void)
+{
+    static const struct {
+        enum boot_ending ending;
+        bool update;
+        enum boot_state state;
+    } all[] = {
+        {ENDING_AUTO, true, BOOT_COMMITTING},    {ENDING_DONE, true, BOOT_COMMITTING},
+        {ENDING_ABANDON, true, BOOT_COMMITTING}, {ENDING_COMMIT, true, BOOT_COMMITTING},
+        {ENDING_DISCARD, true, BOOT_DISCARDED},  {ENDING_COMMIT, false, BOOT_DISCARDED},
+    };
+    struct bench b = bench_open();
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        int64_t id = bench_queue(&b, all[i].update);
+        lease(&b, NULL);
+        CHECK(get(&b, id).ending == ENDING_NONE);
+        CHECK_OK(boot_begin_end(b.c, "root", id, all[i].ending, "why", &e));
+        CHECK(get(&b, id).ending == all[i].ending && get(&b, id).state == all[i].state);
+        CHECK_STR(get(&b, id).result, "why");
+        if (all[i].state == BOOT_COMMITTING) {
+            end(&b, id, BOOT_INTERRUPTED);
+            CHECK_OK(boot_resume(b.c, "root", id, &e));
+            CHECK(get(&b, id).ending == ENDING_NONE);
+            CHECK_OK(boot_cancel(b.c, "root", id, &e));
+        }
+    }
     bench_close(&b);
 }
 
@@ -562,6 +595,7 @@ int main(void)
     UNIT(only_the_edges_are_taken);
     UNIT(each_function_takes_its_edges_only);
     UNIT(a_boot_remembers_its_life);
+    UNIT(how_it_is_to_end_is_kept);
     UNIT(queueing_is_refused_or_warned_about);
     UNIT(what_is_kept);
     UNIT(temporal_images_stay_on_their_base);

@@ -193,7 +193,7 @@ static uint64_t make_branch(struct bench *b)
     CHECK_OK(boot_lease(b->c, &b->mac, NULL, NULL, &boot, &e));
     publish(b, 5);
     struct version_new v = bench_version(&b->image, START + 6, boot.images[0].version);
-    CHECK_OK(boot_end(b->c, "root", boot.id, BOOT_COMMITTING, "over", &e));
+    CHECK_OK(boot_begin_end(b->c, "root", boot.id, ENDING_AUTO, "over", &e));
     CHECK_OK(boot_publish(b->c, boot.id, &v, 1, &state, &e));
     CHECK(state == BOOT_BRANCHED);
     return v.version;
@@ -252,7 +252,7 @@ static void a_boot_that_has_not_ended_keeps_its_base(void)
         if (states[i] == BOOT_RUNNING)
             CHECK_OK(boot_start(b.c, boot.id, &e));
         if (states[i] > BOOT_RUNNING)
-            CHECK_OK(boot_end(b.c, "root", boot.id, states[i], "over", &e));
+            end(&b, boot.id, states[i]);
         CHECK_FAILS(remove_version(&b, 0, true), ERR_STATE);
         check_refused("boot 1 of machine-525400000001 is ");
         CHECK_FAILS(image_remove(b.c, "root", &b.image, true, &e), ERR_STATE);

@@ -114,7 +114,7 @@ static void each_step_of_a_boot(void)
     CHECK_OK(request_add(b.c, "root", REQUEST_END, id, &request, &e));
     check_event(&b, &seen, "request-end", "actor = 'root' AND machine IS NOT NULL");
     CHECK_OK(request_take(b.c, &r, &e));
-    CHECK_OK(boot_end(b.c, "root", id, BOOT_COMMITTING, "ended", &e));
+    CHECK_OK(boot_begin_end(b.c, "root", id, ENDING_AUTO, "ended", &e));
     check_event(&b, &seen, "boot-committing", "detail = 'ended'");
     struct version_new v = bench_version(&b.image, START + 5, START);
     CHECK_OK(boot_publish(b.c, id, &v, 1, &state, &e));
@@ -181,7 +181,7 @@ static void what_fails_leaves_no_event(void)
     CHECK(request_answer(b.c, 99, 0, "", &e) < 0);
     CHECK(count_events(&b) == seen);
     CHECK_OK(boot_lease(b.c, &b.mac, NULL, "", &boot, &e));
-    CHECK_OK(boot_end(b.c, "root", id, BOOT_COMMITTING, "x", &e));
+    CHECK_OK(boot_begin_end(b.c, "root", id, ENDING_AUTO, "x", &e));
     seen = count_events(&b);
     struct version_new bad[2] = {bench_version(&b.image, START + 1, START), v};
     CHECK(boot_publish(b.c, id, bad, 2, &state, &e) < 0);
