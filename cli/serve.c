@@ -55,12 +55,12 @@ static void raise_file_limit(const struct cli *c)
         cli_warn(c, "the limit of open files is not raised: %s", strerror(errno));
 }
 
-/* Boot scripts as the catalog wants them, before the first machine asks. */
+/* Boot scripts are left to the server's ticker: a kernel that is to be read for one would keep the machines waiting that
+ * come back to their disks. */
 static int catch_up(struct cli *c, struct err *e)
 {
     if (cli_enter(c, e) < 0 || render_tree(&c->conf, e) < 0)
         return -1;
-    cli_render(c);
     catalog_close(c->catalog);
     c->catalog = NULL;
     return 0;

@@ -404,7 +404,7 @@ int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct 
 
 void server_stop(struct server *s)
 {
-    stopper_stop(s);
+    s->stopping = true;
     ticker_stop(s);
     scrubber_stop(steal(&s->scrubber));
     flattener_stop(steal(&s->flattener));
@@ -421,6 +421,7 @@ void server_stop(struct server *s)
     for (struct session *session = s->sessions; session; session = session->next)
         session_sync(session);
     pthread_mutex_unlock(&s->binding);
+    stopper_stop(s);
 }
 
 void server_free(struct server *s)

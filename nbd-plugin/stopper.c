@@ -3,6 +3,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/fsutil.h"
+#include "lib/base/log.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -10,6 +11,7 @@
 
 #define SLEEP_MILLISECONDS 3600000 /* any: it is cut short when the server is to stop */
 #define AGAIN_NANOSECONDS 20000000L
+#define STOP_SECONDS 1.2
 
 struct stopper {
     struct server *server;
@@ -37,6 +39,20 @@ static void shut_connections_down(void)
     }
 }
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* What has been acknowledged is in the files, as a killed server would leave it. */
+static _Noreturn void break_off(void)
+{
+    log_info("stopped in the middle of what takes long: the next server does it again");
+    _exit(EXIT_SUCCESS);
+}
+
 /* Again and again: one that was just being accepted may not be a connection at the first time. */
 static void *stopper_main(void *arg)
 {
@@ -45,7 +61,10 @@ static void *stopper_main(void *arg)
     while (t.sleep(SLEEP_MILLISECONDS))
         continue;
     t.server->stopping = true;
+    double until = now() + STOP_SECONDS;
     while (!t.server->stopped) {
+        if (now() >= until)
+            break_off();
         shut_connections_down();
         nanosleep(&(struct timespec){.tv_nsec = AGAIN_NANOSECONDS}, NULL);
     }
@@ -69,7 +88,7 @@ int stopper_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct
 
 void stopper_stop(struct server *s)
 {
-    s->stopping = s->stopped = true;
+    s->stopped = true;
     if (s->stopper_runs)
         pthread_join(s->stopper, NULL);
     s->stopper_runs = false;

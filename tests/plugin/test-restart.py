@@ -11,7 +11,9 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -239,22 +241,81 @@ def a_commit_is_stopped_and_done_later(lab, rng):
 
 
 def a_word_is_kept(lab, rng):
-    """Of a disk that nobody can judge only the machine says that it is good, and says it once: its commit is waited for."""
+    """Of a disk that nobody can judge only the machine says that it is good, and says it once."""
     lab.image("raw", lab.file("raw", 4 << 20))
     lab.run("setup", "create", "raw", "--owner", "alice", "--image", "raw")
-    lab.serve()
     mac = lab.machine(98)
-    boot = lab.run("boot", "queue", "lab-98", "raw", "--update")
-    with lab.nbd(mac, "127.0.0.1") as h:
-        h.pwrite(b"".join(rng.choices([rng.randbytes(7) for _ in range(5000)], k=550000)), 0)
-        with lab.nbd(f"{mac}/done", "127.0.0.1") as done:
-            done.pread(512, 0)
-    assert lab.stop() == 0
-    assert lab.boot(boot)["State"] in ("committed", "committing"), lab.boot(boot)
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        lab.serve()
+        boot = lab.run("boot", "queue", "lab-98", "raw", "--update")
+        data = b"".join(rng.choices([rng.randbytes(7) for _ in range(5000)], k=550000))
+        with lab.nbd(mac, "127.0.0.1") as h:
+            h.pwrite(data, 0)
+            with lab.nbd(f"{mac}/done", "127.0.0.1") as done:
+                done.pread(512, 0)
+        assert timed_stop(lab) if how == signal.SIGTERM else lab.stop(how) == -how
+        assert lab.boot(boot)["State"] == "committing", lab.boot(boot)
+        lab.serve()
+        lab.wait_state(boot, "committed")
+        with lab.nbd(f"image/raw@{max(lab.versions('raw'))}") as h:
+            assert h.pread(len(data), 0) == data
+        timed_stop(lab)
+        print(f"ok - a machine's word is kept ({how.name})", flush=True)
+
+
+def slow_kernels(lab):
+    """A folder of programs with which the reading of a kernel takes long, and tells its pid in `pids`."""
+    slow = f"{lab.dir}/slow"
+    os.mkdir(slow)
+    with open(f"{slow}/labboot-kernel", "w", encoding="ascii") as f:
+        f.write(f"#!/bin/sh\necho $$ >> {slow}/pids\nexec sleep 100\n")
+    os.chmod(f"{slow}/labboot-kernel", 0o755)
+    return slow
+
+
+def a_slow_child_is_left(lab):
+    """The kernel of a version is read by a child: in the commit of a boot, and where a script is rendered, which no machine
+    waits for that comes back to its disk."""
+    mac, fast, slow = lab.machine(97), os.environ["LABBOOT_LIBEXECDIR"], slow_kernels(lab)
+
+    def serve_slowly():
+        os.environ["LABBOOT_LIBEXECDIR"] = slow
+        start = time.monotonic()
+        lab.serve()
+        assert time.monotonic() - start < 20, "the server was waited for"
+
+    def is_left(what):
+        child = lambda: os.path.exists(f"{slow}/pids") and open(f"{slow}/pids", encoding="ascii").read().strip()  # noqa: E731
+        pid = until("a kernel is read", child)
+        print(f"ok - a child that reads the kernel of a {what} was left within {timed_stop(lab):.2f} s", flush=True)
+        os.environ["LABBOOT_LIBEXECDIR"] = fast
+        until("the child goes with the server", lambda: not os.path.exists(f"/proc/{pid}"))
+        os.remove(f"{slow}/pids")
+        lab.serve()
+    lab.image("kernel", lab.ext4(64))
+    lab.run("setup", "create", "kernel", "--owner", "alice", "--image", "kernel")
     lab.serve()
-    lab.wait_state(boot, "committed")
+    boot = lab.run("boot", "queue", "lab-97", "kernel", "--update")
+    lab.run("boot", "queue", "lab-97", "kernel")
+    export = until("a script", lambda: lab.export_of_script(mac))
+    with lab.nbd(export) as h:
+        h.pwrite(b"changed", 32 << 20)
+    lab.wait_state(boot, "running")
     timed_stop(lab)
-    print("ok - a machine's word is kept", flush=True)
+    serve_slowly()
+    with lab.nbd(export, "127.0.0.1") as h, lab.nbd(f"{export}/done", "127.0.0.1") as done:
+        done.pread(512, 0)
+    is_left("version")
+    lab.wait_state(boot, "committed")
+    until("a script", lambda: lab.export_of_script(mac) not in ("", export))
+    timed_stop(lab)
+    shutil.rmtree(f"{lab.dir}/state/tftp/kernels")
+    with contextlib.closing(sqlite3.connect(f"{lab.dir}/state/catalog.db")) as catalog, catalog:
+        catalog.execute("UPDATE machine SET script_wanted = script_wanted + 1")
+    serve_slowly()
+    is_left("script")
+    until("the kernel of the script", lambda: glob.glob(f"{lab.dir}/state/tftp/kernels/*/*/vmlinuz"))
+    timed_stop(lab)
 
 
 def care_is_stopped(lab):
@@ -283,6 +344,7 @@ def main():
     with Lab({"access": {"check": "none"}, "store": {"zstd-level": "19", "reserve": "0"}}) as lab:
         a_commit_is_stopped_and_done_later(lab, rng)
         a_word_is_kept(lab, rng)
+        a_slow_child_is_left(lab)
         care_is_stopped(lab)
 
 
