@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #define TICK_MILLISECONDS 100
@@ -16,6 +17,7 @@
 #define TICKS_AN_HOUR (60 * TICKS_A_MINUTE)
 #define SECONDS_A_DAY 86400
 #define HISTORY_PART 500
+#define SPACE_SHORT (64 * MIB) /* nearer to the reserve than this machines may soon be refused their writes */
 
 struct ticker {
     struct server *server;
@@ -180,6 +182,45 @@ static int watch_disconnected(struct server *s, struct session *session, uint64_
                            "abandoned: without connection for too long", 0, e);
 }
 
+static bool space_is_short(const struct conf *conf)
+{
+    struct statvfs fs;
+    if (conf->store.reserve == 0 || statvfs(conf->server.overlays_dir, &fs) < 0)
+        return false;
+    return (uint64_t)fs.f_bavail * fs.f_frsize < conf->store.reserve + SPACE_SHORT;
+}
+
+static bool has_overlays(const struct conf *conf, const struct session *session)
+{
+    cleanup(free) char *dir = path_format("%s/%" PRId64, conf->server.overlays_dir, session->boot.id);
+    return path_exists(dir);
+}
+
+/* What was written there is thrown away at its end in any case. */
+static bool may_go_for_space(const struct conf *conf, const struct session *session, int64_t now)
+{
+    return session->running && !session->boot.keep && session->disconnected &&
+           now - session->disconnected >= (int64_t)conf->boot.grace && has_overlays(conf, session);
+}
+
+/* One at a time: its space is free before the next look. */
+static void make_room(struct server *s, int64_t now)
+{
+    const struct conf *conf = server_conf(s);
+    const struct session *longest = NULL;
+    struct err e;
+    if (!space_is_short(conf))
+        return;
+    for (const struct session *session = s->sessions; session; session = session->next)
+        if (may_go_for_space(conf, session, now) &&
+            (!longest || session->disconnected < longest->disconnected))
+            longest = session;
+    if (longest &&
+        server_end_boot(s, longest->boot.id, ENDING_DISCARD, FENCE_ALL, "server",
+                        "abandoned: without connection for the longest time when space ran short", 0, &e) < 0)
+        log_error("make room: %s", e.msg);
+}
+
 static void watch_sessions(struct server *s)
 {
     int64_t now = time(NULL);
@@ -199,6 +240,7 @@ static void watch_sessions(struct server *s)
         if (server_find_session(s, boot) == session) /* else it has been freed */
             session->looked = false;
     }
+    make_room(s, now);
     counters_write(s);
     pthread_mutex_unlock(&s->binding);
 }

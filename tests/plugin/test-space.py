@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 import nbd
 
@@ -95,29 +96,71 @@ def a_full_file_system_loses_nothing(lab, macs):
 
 
 def what_is_discarded_is_free_at_once(lab, macs):
-    def free():
-        s = os.statvfs(f"{lab.dir}/state/overlays")
-        return s.f_bavail * s.f_frsize
-    before, boot = free(), queue(lab, 1)
+    before, boot = free_space(lab), queue(lab, 1)
     with lab.nbd(macs[0]) as h:
         for at in range(0, SIZE, MIB):
             h.pwrite(random.randbytes(MIB), at)
-        assert free() < before - 60 * MIB
+        assert free_space(lab) < before - 60 * MIB
         lab.run("boot", "end", boot, "--discard")
-        assert free() > before - 2 * MIB, "the machine's connection is still open"
+        assert free_space(lab) > before - 2 * MIB, "the machine's connection is still open"
+
+
+def free_space(lab):
+    s = os.statvfs(f"{lab.dir}/state/overlays")
+    return s.f_bavail * s.f_frsize
+
+
+def set_reserve(lab, size):
+    lab.settings["store"]["reserve"] = str(size)
+    lab.write_conf()
+    lab.run("config", "reload")
+
+
+def the_longest_away_makes_room(lab, macs):
+    """Of scratch boots alone, one after the other, and no more of them than need be; who is connected or keeps something stays."""
+    keeps, first, second, here = boots = [queue(lab, 1, "--update"), *(queue(lab, n) for n in (2, 3, 4))]
+    with lab.nbd(macs[3]) as h:
+        for n, mac in enumerate(macs[:3]):
+            with lab.nbd(mac) as away:
+                for at in range(0, 32 * MIB, MIB):
+                    away.pwrite(random.randbytes(MIB), at)
+            until("the server has missed it", lambda boot=boots[n]: lab.boot(boot)["DisconnectedAt"])
+            time.sleep(1.1)
+        h.pwrite(b"here".ljust(BLOCK), 0)
+        lab.wait_state(here, "running")
+        set_reserve(lab, free_space(lab) - 64 * MIB - MIB)
+        time.sleep(2.2)
+        assert [lab.boot(b)["State"] for b in boots] == 4 * ["running"], "there is space, if not much"
+        set_reserve(lab, free_space(lab) - 48 * MIB)
+        ended = lab.wait_state(first, "discarded")
+        assert ended["Result"].startswith("abandoned: ") and "space" in ended["Result"], ended
+        time.sleep(2.2)
+        assert [lab.boot(b)["State"] for b in (keeps, second, here)] == 3 * ["running"], "one was enough"
+        set_reserve(lab, free_space(lab) + 100 * MIB)
+        lab.wait_state(second, "discarded")
+        time.sleep(2.2)
+        assert [lab.boot(b)["State"] for b in (keeps, here)] == 2 * ["running"]
+        try:
+            h.pwrite(b"more".ljust(BLOCK), BLOCK)
+            raise AssertionError("the reserve was taken")
+        except nbd.Error as e:
+            assert e.errno == "ENOSPC", e
+        lab.run("boot", "end", keeps, "--commit")
+    lab.run("boot", "end", here)
+    set_reserve(lab, 0)
 
 
 mounts = in_a_mount_namespace()
-with Lab({"access": {"check": "none"}}) as lab:
+with Lab({"access": {"check": "none"}, "boot": {"grace": "1s"}}) as lab:
     overlays = f"{lab.dir}/state/overlays"
     if mounts:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "none", overlays], check=True)
-    macs = [lab.machine(n) for n in (1, 2)]
+    macs = [lab.machine(n) for n in (1, 2, 3, 4)]
     lab.image("disk", lab.file("disk.raw", SIZE, b"base" * 1000))
     lab.run("setup", "create", "disk", "--owner", "alice", "--image", "disk")
     lab.serve()
     for story in [rewritten_for_long_it_stays_within_its_quota, what_is_discarded_is_free_at_once] + (
-            [a_full_file_system_loses_nothing] if mounts else []):
+            [a_full_file_system_loses_nothing, the_longest_away_makes_room] if mounts else []):
         story(lab, macs)
         print("ok -", story.__name__, flush=True)
     assert lab.stop() == 0
