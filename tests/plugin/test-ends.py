@@ -49,9 +49,11 @@ def ask_to_end(lab, boot, *args):
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finished(command):
+def finished(command, said=None):
     out, err = command.communicate(timeout=60)
     assert command.returncode == 0, (command.returncode, err)
+    if said is not None:
+        said.append(err)
     return out.strip()
 
 
@@ -142,12 +144,34 @@ def two_commits_at_once_make_a_version_and_a_branch(lab, macs):
     before = lab.versions("disk")
     data = [write_much(lab, mac, 20 + i) for i, mac in enumerate(macs[:2])]
     commands = [ask_to_end(lab, boot, "--commit") for boot in boots]
-    made = [finished(c) for c in commands]
+    said = []
+    made = [finished(c, said) for c in commands]
     states = sorted(lab.boot(boot)["State"] for boot in boots)
     assert states == ["branched", "committed"], states
     assert len(lab.versions("disk")) == len(before) + 2
     for version, expected in zip(made, data):
         assert holds(lab, f"image/{version}", expected)
+    branch = next(b for b in map(lab.boot, boots) if b["State"] == "branched")
+    version, head = branch["Images"][0]["Result"], next(v for v in lab.versions("disk") if v != branch["Images"][0]["Result"])
+    states = {int(row.split()[0]): row for row in lab.run("image", "versions", "disk").splitlines()[1:]}
+    assert " branch " in states[version] and " latest " in states[head], states
+    assert lab.json("log", "--boot", str(branch["ID"]), "--what", "boot-branched"), "the trail does not say so"
+    assert f"boot {branch['ID']} of {branch['Machine']['Name']}: branched disk@{version}" in lab.log()
+    warned = [c.args[-2] for c, err in zip(commands, said) if "this one is a branch, and not the latest" in err]
+    assert warned == [str(branch["ID"])], said
+
+
+def a_commit_may_use_the_reserve(lab, macs):
+    """What was written before it ran out becomes a version all the same."""
+    boot, before = queue(lab), lab.versions("disk")
+    data = write_much(lab, macs[0], 40)
+    for reserve in ("1000T", "0"):
+        lab.settings["store"]["reserve"] = reserve
+        lab.write_conf()
+        lab.run("config", "reload")
+        if reserve != "0":
+            finished(ask_to_end(lab, boot, "--commit"))
+            one_version_more(lab, boot, before, data)
 
 
 def a_full_store_interrupts_and_keeps(lab, macs):
@@ -199,7 +223,7 @@ with Lab({"overlay": {"quota": "64M"}}) as lab:
     stories = [the_command_finishes_what_a_killed_server_began, a_restarted_server_finishes_as_it_was_asked,
                a_late_request_does_not_hold_an_ended_boot,
                an_admin_who_came_first_does_not_write_beside_the_machine,
-               two_commits_at_once_make_a_version_and_a_branch, a_quota_stops_its_own_client]
+               two_commits_at_once_make_a_version_and_a_branch, a_commit_may_use_the_reserve, a_quota_stops_its_own_client]
     for story in stories + ([a_full_store_interrupts_and_keeps] if mounts else []):
         story(lab, macs)
         print("ok -", story.__name__, flush=True)
