@@ -246,6 +246,33 @@ def an_abandoned_update(on_interrupt, state):
     print(f"ok - abandoned, on-interrupt = {on_interrupt}", flush=True)
 
 
+def what_could_not_be_committed_is_kept():
+    """Also with on-interrupt = discard, which is for machines that never come back to unclean disks."""
+    with Lab({"boot": {"grace": "1s", "abandon": "3s", "on-interrupt": "discard"}}) as lab:
+        mac, root = lab.machine(1), lab.ext4(48)
+        lab.image("debian", root)
+        lab.run("setup", "create", "debian", "--owner", "alice", "--image", "debian")
+        lab.hook("add", mac, ADDRESS, MACHINE)
+        lab.serve()
+        boot = queue(lab, "--update")
+        with lab.nbd(new_export(lab, mac), ADDRESS) as h:
+            h.pwrite(lab.mounted(root), 0)
+            lab.wait_state(boot, "running")
+            waits(lab, mac)
+            fetch_waiting_script(lab, mac, boot)
+            lab.wait_state(boot, "interrupted")  # a reset is no abandoning
+        lab.run("boot", "discard", str(boot))
+        with sqlite3.connect(f"{lab.dir}/state/catalog.db") as db:
+            db.execute("CREATE TRIGGER broken BEFORE INSERT ON version BEGIN SELECT RAISE(ABORT, 'a test'); END")
+        db.close()
+        boot = queue(lab, "--update")
+        with lab.nbd(new_export(lab, mac), ADDRESS) as h:
+            h.pwrite(b"good".ljust(4096), AT)  # clean all the time, so that it is no shutdown that is seen
+        ended = lab.wait_state(boot, "interrupted")
+        assert "a test" in ended["Result"] and os.path.isdir(f"{lab.dir}/state/overlays/{boot}"), ended
+    print("ok - what could not be committed is kept", flush=True)
+
+
 with Lab({"boot": {"grace": "1s", "lease": "5s"}}) as lab:
     mac = lab.machine(1)
     root = lab.ext4(48)
@@ -264,3 +291,4 @@ with Lab({"boot": {"grace": "1s", "lease": "5s"}}) as lab:
     assert lab.stop() == 0
 an_abandoned_update("keep", "interrupted")
 an_abandoned_update("discard", "discarded")
+what_could_not_be_committed_is_kept()
