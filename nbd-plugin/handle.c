@@ -75,8 +75,7 @@ static int open_boot(struct handle *h, struct err *e)
     return 0;
 }
 
-/* Whether one more refusal gets a line: a client that tries again and again must not bury the log. */
-static bool may_tell(struct server *s)
+bool handle_may_tell_refusal(struct server *s)
 {
     int64_t now = time(NULL);
     pthread_mutex_lock(&s->refusals.lock);
@@ -98,7 +97,7 @@ static void tell_refusal(struct handle *h, const char *export_name, struct err *
     struct err e;
     cleanup(strbuf) struct strbuf shown = STRBUF_INIT;
     strbuf_append_escaped(&shown, export_name, strnlen(export_name, 80));
-    bool told = may_tell(h->server);
+    bool told = handle_may_tell_refusal(h->server);
     if (told)
         log_warning("refused '%s' to %s: %s", strbuf_text(&shown), peer_name(&h->peer), why->msg);
     const struct mac *machine = *h->machine.name ? &h->machine.mac : NULL;

@@ -44,6 +44,9 @@ int handle_prefetch(struct handle *h, uint32_t count, uint64_t offset, struct er
 int handle_extent(struct handle *h, uint64_t count, uint64_t offset, uint64_t *ret_length, bool *ret_zero,
                   struct err *e) must_check;
 
+/* Whether one more refusal gets a line: a client that tries again and again must not bury the log. */
+bool handle_may_tell_refusal(struct server *s);
+
 /* Calls `add` for each export that the peer may open. */
 int exports_list(struct server *s, const struct peer *peer,
                  int (*add)(void *ctx, const char *name, const char *description), void *ctx,

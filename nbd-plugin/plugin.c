@@ -7,6 +7,7 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/log.h"
+#include "nbd-plugin/arrivals.h"
 #include "nbd-plugin/handle.h"
 #include "tftp-glue/kernel.h"
 #include "tftp-glue/render.h"
@@ -16,9 +17,11 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static char *conf_path;       /* config=FILE */
 static struct server *server; /* from get_ready to unload */
+static struct arrivals arrivals;
 
 static void log_to_nbdkit(enum log_level level, const char *message)
 {
@@ -107,9 +110,12 @@ static bool sleep_in_nbdkit(unsigned milliseconds)
 static int on_after_fork(void)
 {
     struct err e;
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        files.rlim_cur = RLIM_INFINITY;
     mallopt(M_MMAP_THRESHOLD, OWN_MAPPING);
     log_set_sink(log_to_nbdkit, (enum log_level)server_conf(server)->server.log_level);
-    if (server_start(server, sleep_in_nbdkit, &e) < 0)
+    if (arrivals_init(&arrivals, files.rlim_cur, &e) < 0 || server_start(server, sleep_in_nbdkit, &e) < 0)
         return fail_to_start(&e);
     return 0;
 }
@@ -151,6 +157,20 @@ static int get_peer(bool tls, struct peer *ret)
     return 0;
 }
 
+static int on_preconnect(int readonly)
+{
+    struct peer peer;
+    struct err e;
+    (void)readonly;
+    if (get_peer(false, &peer) < 0)
+        return -1;
+    if (arrival_begin(&arrivals, &peer, &e) == 0)
+        return 0;
+    if (handle_may_tell_refusal(server))
+        log_warning("refused a connection: %s", e.msg);
+    return -1;
+}
+
 static int add_export(void *exports, const char *name, const char *description)
 {
     return nbdkit_add_export(exports, name, description);
@@ -178,11 +198,13 @@ static void *on_open(int readonly)
         return NULL;
     }
     h->read_only |= readonly != 0;
+    arrival_note_open(&arrivals, true);
     return h;
 }
 
 static void on_close(void *handle)
 {
+    arrival_note_open(&arrivals, false);
     handle_close(handle);
 }
 
@@ -303,6 +325,7 @@ static struct nbdkit_plugin plugin = {
     .unload = on_unload,
     .dump_plugin = on_dump_plugin,
     .thread_model = on_thread_model,
+    .preconnect = on_preconnect,
     .list_exports = on_list_exports,
     .open = on_open,
     .close = on_close,

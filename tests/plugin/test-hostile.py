@@ -24,6 +24,7 @@ SIZE = 16 << 20
 BIG = (9 << 30) + 12345
 MOST = (1 << 32) - 1
 CONNECTIONS = 16 * 2  # of a boot with one image: that and the machine's own disk
+WAITING = 128  # of an address, that have opened nothing
 MEMORY = 96 << 20  # by which the server may grow in all of this; its cache for chunks is 64 MiB of it
 PATIENCE = 3.0  # seconds, the longest that the bystander may wait for one answer on a machine that is busy
 MACS = [f"52:54:00:00:00:{n:02x}" for n in range(1, 5)]
@@ -195,17 +196,56 @@ def floods(lab, _):
                 assert c.info(QUEUED, nbd_raw.OPT_GO) == SIZE
 
 
+def goes(c, export):
+    """Whether it is served; not so where the connection is refused as a whole."""
+    try:
+        return c.go(export) is not None
+    except (nbd_raw.Closed, ConnectionError):
+        return False
+
+
 def a_crowd(lab, _):
     """500 connections of one boot: some of them are allowed."""
     lines = lab.log().count("connections already")
-    crowd = [Raw(lab, ADDRESS) for _ in range(500)]
-    allowed = sum(c.go(VICTIM) is not None for c in crowd)
+    crowd, allowed = [], 0
+    for _ in range(500):
+        crowd.append(Raw(lab, ADDRESS))
+        allowed += goes(crowd[-1], VICTIM)
     assert allowed == CONNECTIONS, allowed
     lines = lab.log().count("connections already") - lines
     assert 1 <= lines <= 40, f"{lines} lines"
     for n, c in enumerate(crowd):
         c.close(reset=n % 2 == 0)
     until("there is room again", lambda: not lab.refused(VICTIM, ADDRESS))
+
+
+def those_who_open_nothing(lab, _):
+    """They connect, or ask what there is, and stay. The bystander has their address, and what it has is open."""
+    def threads():
+        return len(os.listdir(f"/proc/{lab.server.pid}/task"))
+    before, lines = threads(), lab.log().count("refused")
+    stay = []
+    for n in range(2000):
+        c = Raw(lab, ADDRESS)
+        try:
+            if n % 3:
+                c.greet()
+                assert c.info("image/disk") is None and c.haggle(nbd_raw.OPT_LIST)
+        except (nbd_raw.Closed, ConnectionError):
+            pass
+        stay.append(c)
+    until(lambda: f"{threads() - before} threads more", lambda: threads() - before <= WAITING)
+    assert threads() - before == WAITING, threads() - before
+    assert not goes(Raw(lab, ADDRESS), VICTIM), "one more was let in"
+    for address in ("127.0.0.9", None):
+        with Raw(lab, address) as other:
+            assert other.go(VICTIM) == SIZE, "another address has to suffer"
+    assert lab.log().count("refused") - lines <= 40
+    # Those that open something make room for others; closing them does too.
+    assert all(c.info(VICTIM, nbd_raw.OPT_GO) == SIZE for n, c in enumerate(stay[:15]) if n % 3)
+    until("there is room", lambda: goes(Raw(lab, ADDRESS), VICTIM))
+    for c in stay:
+        c.close()
 
 
 def silent_readers(lab, _):
@@ -265,6 +305,33 @@ def largest_requests(lab, rng):
         assert h.pread(64 << 20, at) == bytes(64 << 20)
 
 
+def descriptors_that_are_left(lab, rng):
+    """A server that may have few: connections from many addresses leave some, and nbdkit, which would spin without, waits."""
+    lab.serve(before=["prlimit", "--nofile=400:400"])
+    with lab.nbd(BYSTANDER, ADDRESS) as h:
+        h.pread(SIZE, 0)
+        crowd = [Raw(lab, f"127.0.2.{n % 20 + 1}") for n in range(600)]
+        until("the last one is refused", lambda: "there are 100 already" in lab.log())
+        time.sleep(1)
+
+        def ticks():
+            with open(f"/proc/{lab.server.pid}/stat", encoding="ascii") as f:
+                return sum(map(int, f.read().split()[13:15]))
+        before = ticks()
+        time.sleep(2)
+        assert ticks() - before < 100, "it spins"
+        assert len(os.listdir(f"/proc/{lab.server.pid}/fd")) < 200
+        at = rng.randrange(SIZE // 2)
+        h.pwrite(b"on", at)
+        assert h.pread(2, at) == b"on"
+        for c in crowd:
+            c.close()
+    until("there is room again", lambda: not lab.refused(VICTIM, ADDRESS))
+    assert len(lab.log()) < 1 << 20
+    assert lab.stop() == 0
+    print("ok - descriptors that are left", flush=True)
+
+
 def main():
     rng = random.Random(SEED)
     with Lab({"access": {"check": "none"}}) as lab:
@@ -283,13 +350,14 @@ def main():
         watch = Watch(lab)
         until("the bystander's boot runs", lambda: [b["State"] for b in lab.json("boot", "list")].count("running") == 3)
         watch.left = watch.traces()
-        for hostile in (half_messages, nonsense, names, floods, a_crowd, silent_readers, whole_disks, largest_requests):
+        for hostile in (half_messages, nonsense, names, floods, a_crowd, those_who_open_nothing, silent_readers, whole_disks, largest_requests):
             started = time.monotonic()
             hostile(lab, rng)
             watch.check(f"{hostile.__name__.replace('_', ' ')} ({time.monotonic() - started:.1f} s)")
         watch.end()
         assert lab.stop() == 0
         print(f"ok - {watch.bystander.operations.value} operations of the bystander (seed {SEED})")
+        descriptors_that_are_left(lab, rng)
 
 
 main()
