@@ -342,7 +342,9 @@ struct boot_image {
     char name[NAME_SIZE];
     char type[12], compression[8];
     uint64_t version; /* the base */
-    bool keep;        /* its overlay is to be committed: boot's Update, or frozen Update, or type user */
+    /* Its overlay is to be committed: boot's Update, or frozen Update; or type user, unless another machine has that in
+     * use, for whose time it is read-only. */
+    bool keep;
     uint64_t result;  /* the version made of it, 0: none */
     int64_t temporal; /* of struct temporal, whose overlay it goes on with; 0: none */
 };

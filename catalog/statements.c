@@ -67,6 +67,13 @@
     "WHERE ?1 IN ('', " owner ") AND (?2 = '' OR " uuid " IN (SELECT p.setup FROM setup_image p "                      \
     "JOIN image i ON i.uuid = p.image WHERE i.name = ?2)) "
 
+/* An image of a user has one machine that writes to it at a time; for others it is read-only, which is what not to keep it
+ * means there. Few boots are at it: by them, not by all that ever had the image. */
+#define WRITTEN_ELSEWHERE(image_of, machine_of)                                                                       \
+    "EXISTS (SELECT 1 FROM boot o CROSS JOIN boot_image oi ON oi.boot = o.id "                                        \
+    "  WHERE o.state IN ('leased', 'running', 'committing') AND o.machine <> " machine_of                             \
+    "    AND oi.image = " image_of " AND oi.keep)"
+
 /* What temporal_take reads, and the boot that has one in use. */
 #define TEMPORAL                                                                                                      \
     "SELECT t.id, t.machine, t.image, i.owner, i.name, t.version, t.used FROM temporal t JOIN image i ON i.uuid = t.image "
@@ -329,10 +336,14 @@ const char *const statement_sql[SQL_COUNT] = {
         "SELECT i.uuid, i.name, i.type, i.compression, "
         "  coalesce((SELECT t.version FROM temporal t WHERE t.machine = ?3 AND t.image = i.uuid AND i.type = 'temporal'), "
         "    s.version, i.head), "
-        "  (?1 OR s.updates OR i.type = 'user') AND i.type <> 'temporal', NULL, NULL "
+        "  CASE i.type WHEN 'temporal' THEN 0 WHEN 'user' THEN NOT " WRITTEN_ELSEWHERE("i.uuid", "?3")
+        "    ELSE ?1 OR s.updates END, NULL, NULL "
         "FROM setup_image s JOIN image i ON i.uuid = s.image WHERE s.setup = ?2 ORDER BY s.position",
     [SQL_TOKEN_IMAGES] =
-        "SELECT i.uuid, i.name, i.type, i.compression, t.version, t.keep, NULL, NULL "
+        "SELECT i.uuid, i.name, i.type, i.compression, t.version, "
+        "  CASE i.type WHEN 'user' THEN NOT " WRITTEN_ELSEWHERE("i.uuid",
+            "(SELECT b.machine FROM token k JOIN boot b ON b.id = k.boot WHERE k.token = t.token)")
+        "    ELSE t.keep END, NULL, NULL "
         "FROM token_image t JOIN image i ON i.uuid = t.image WHERE t.token = ? ORDER BY t.position",
     [SQL_BOOT_IMAGES] =
         "SELECT b.image, b.name, i.type, i.compression, b.version, b.keep, b.result, b.temporal "

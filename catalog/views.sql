@@ -268,7 +268,11 @@ SELECT b.id, s.position, i.uuid, i.name,
     CAST(coalesce((SELECT t.version FROM temporal t
                    WHERE t.machine = b.machine AND t.image = i.uuid AND i.type = 'temporal'), s.version, i.head)
          AS INTEGER),
-    CAST((b.updates OR s.updates OR i.type = 'user') AND i.type <> 'temporal' AS INTEGER), CAST(NULL AS INTEGER)
+    CAST(CASE i.type WHEN 'temporal' THEN 0
+         WHEN 'user' THEN NOT EXISTS (SELECT 1 FROM boot o CROSS JOIN boot_image oi ON oi.boot = o.id
+             WHERE o.state IN ('leased', 'running', 'committing') AND o.machine <> b.machine
+               AND oi.image = i.uuid AND oi.keep)
+         ELSE b.updates OR s.updates END AS INTEGER), CAST(NULL AS INTEGER)
 FROM boot b JOIN setup_image s ON s.setup = b.setup JOIN image i ON i.uuid = s.image
 WHERE b.state IN ('queued', 'cancelled') AND NOT b.resumed;
 

@@ -82,6 +82,12 @@ static int size_in_session(const struct handle *h, const struct session *s, size
     return 0;
 }
 
+/* Another machine had this user's image in use when the boot was leased, or has it now. */
+static bool is_others(const struct boot *b, size_t disk)
+{
+    return disk != OWN_DISK && strcmp(b->images[disk].type, "user") == 0 && !b->images[disk].keep;
+}
+
 static int join_running(struct handle *h, const struct boot *b, struct err *e)
 {
     struct session *s;
@@ -91,7 +97,8 @@ static int join_running(struct handle *h, const struct boot *b, struct err *e)
         size_in_session(h, s, disk, &h->size, e) < 0)
         return -1;
     h->disk = disk;
-    h->read_only |= h->admin && s->machine_connections > 0; /* so that the client is told at once */
+    /* So that the client is told at once. */
+    h->read_only |= (h->admin && s->machine_connections > 0) || is_others(&s->boot, disk);
     join(h, s);
     return 0;
 }
@@ -105,6 +112,7 @@ static int look_at_next(struct handle *h, const struct boot *b, struct err *e)
     h->disk = disk;
     if (disk == OWN_DISK)
         return own_disk_size(h, &h->size, e);
+    h->read_only |= is_others(b, disk);
     if (view_open(h->server->store, &b->images[disk].image, b->images[disk].version, &h->view, e) < 0)
         return -1;
     h->size = view_footer(h->view)->virtual_size;

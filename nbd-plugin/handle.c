@@ -54,7 +54,8 @@ static void describe_boot(struct handle *h, const struct boot *b)
     if (h->disk == OWN_DISK)
         snprintf(rest, left, "its own disk");
     else
-        snprintf(rest, left, "%s@%" PRIu64, image->name, image->version);
+        snprintf(rest, left, "%s@%" PRIu64 "%s", image->name, image->version,
+                 h->read_only && !h->admin ? ", in use by another machine" : "");
 }
 
 static int open_boot(struct handle *h, struct err *e)
@@ -204,14 +205,16 @@ static int refuse_write(const struct handle *h, struct err *e)
     return err_set_sys(e, ERR_DENIED, EROFS, "%s is read-only here", h->description);
 }
 
-/* An admin only reads beside the machine, which may have come after this connection was opened. */
+/* An admin only reads beside the machine, which may have come after this connection was opened; and until the lease another
+ * machine may have come to a user's image. */
 static int bind_for_write(struct handle *h, struct err *e)
 {
     if (h->read_only)
         return refuse_write(h, e);
     if (bind_to_boot(h, e) < 0)
         return -1;
-    return h->admin && h->session->machine_connections > 0 ? refuse_write(h, e) : 0;
+    bool beside = h->admin && h->session->machine_connections > 0;
+    return h->read_only || beside ? refuse_write(h, e) : 0;
 }
 
 int handle_pwrite(struct handle *h, const void *buf, uint32_t count, uint64_t offset, bool fua, struct err *e)

@@ -243,6 +243,34 @@ def admins_come_second(lab, mac, root):
         lab.run("boot", "discard", str(boot))
 
 
+def a_users_disk_has_one_machine_that_writes(lab, mac, root):
+    """Whoever leased it first; another one reads what was there then, whatever it was told when it opened it."""
+    lab.image("home", root, "--kind", "user")
+    lab.run("setup", "create", "at-home", "--owner", "alice", "--image", "debian", "--image", "home")
+    second = lab.machine(2)
+    boots = [int(lab.run("--quiet", "boot", "queue", m, "at-home")) for m in (MACHINE, "lab-2")]
+    with lab.nbd(f"{second}/home") as early, lab.nbd(f"{mac}/home") as h:
+        assert not early.is_read_only()
+        h.pwrite(lab.mounted(root), 0)
+        h.pwrite(b"mine".ljust(4096), AT)
+        for call in (lambda: early.pwrite(b"yours".ljust(4096), AT), lambda: early.zero(4096, AT), lambda: early.trim(4096, AT)):
+            fails(call, "EPERM", "EROFS")
+        with lab.nbd(f"{second}/home") as late, lab.nbd(second) as scratch:
+            assert late.is_read_only() and late.pread(4, AT) == bytes(4)
+            scratch.pwrite(b"as ever".ljust(4096), AT)
+            h.pwrite(lab.unmounted(root), 0)
+            lab.run("boot", "end", str(boots[0]))
+            fails(lambda: early.pwrite(b"yours".ljust(4096), AT), "EPERM", "EROFS")
+            lab.run("boot", "end", str(boots[1]))
+    assert [lab.boot(b)["State"] for b in boots] == ["committed", "discarded"] and len(lab.versions("home")) == 2
+    boot = int(lab.run("--quiet", "boot", "queue", "lab-2", "at-home"))
+    with lab.nbd(f"{second}/home") as h:
+        assert not h.is_read_only() and h.pread(4, AT) == b"mine"
+        h.pwrite(b"yours".ljust(4096), AT)
+    lab.run("boot", "end", str(boot), "--commit")
+    assert len(lab.versions("home")) == 3 and lab.boot(boot)["State"] == "committed"
+
+
 # ---- ends -------------------------------------------------------------------------------------------------------
 
 
@@ -373,7 +401,8 @@ with Lab({"boot": {"grace": "1h"}, "access": {"admin": ADMIN}}) as lab:
     for story in (an_ended_token_is_refused_with_its_end, a_superseded_token_has_its_own_version,
                   without_a_token_the_lease_says_what_is_latest, scripts_are_brought_up_to_date_at_the_start,
                   opening_the_next_one_ends_nothing, another_address_has_to_wait, a_machine_without_power_is_missed,
-                  without_a_token_clean_disks_are_the_end, admins_come_second, reading_much_is_running_too,
+                  without_a_token_clean_disks_are_the_end, admins_come_second, a_users_disk_has_one_machine_that_writes,
+                  reading_much_is_running_too,
                   what_was_in_flight_is_drained, all_that_is_kept_is_clean_or_nothing_is_kept, the_trail_tells_all_of_it,
                   a_disk_that_was_never_in_use_is_not_shut_down):
         began = time.monotonic()

@@ -212,6 +212,56 @@ static void what_is_kept(void)
     bench_close(&b);
 }
 
+static void lease_of(struct bench *b, const struct mac *machine, const char *token, struct boot *ret)
+{
+    CHECK_OK(boot_lease(b->c, machine, token, "10.0.0.8", ret, &e));
+}
+
+/* Asked for in every way: before the lease, by the lease, with a token that was made before or while it was in use. */
+static void a_users_image_is_kept_of_one_machine(void)
+{
+    struct bench b = bench_open();
+    struct uuid home = bench_image(b.c, "home", "alice", "user"), setup;
+    struct setup_image two[] = {{.image = b.image}, {.image = home}};
+    struct mac other = bench_mac(2);
+    struct boot boot, mine;
+    struct script_job job = {.generation = 0};
+    int64_t id;
+    bench_machine(b.c, 2, NULL);
+    CHECK_OK(setup_create(b.c, "alice", "two", "alice", two, 2, &setup, &e));
+    CHECK_OK(boot_queue(b.c, "alice", &other, &setup, true, NULL, &id, NULL, &e));
+    while (script_next(b.c, NULL, &job, &e) == 0)
+        CHECK_OK(script_done(b.c, &job, &e));
+    CHECK(job.boot.id == id && job.boot.images[1].keep);
+    CHECK_OK(boot_queue(b.c, "alice", &b.mac, &setup, false, NULL, &mine.id, NULL, &e));
+    mine = lease(&b, NULL);
+    CHECK(mine.images[1].keep && mine.keep);
+
+    CHECK_OK(boot_next(b.c, &other, &boot, &e));
+    CHECK(!boot.images[1].keep && boot.images[0].keep);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM token") == 1);
+    CHECK_OK(script_want_all(b.c, &e));
+    bench_render(&b);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM token") ==
+          1); /* a change of who writes is none of the script */
+    lease_of(&b, &other, job.boot.token, &boot);
+    CHECK(!boot.images[1].keep && boot.images[0].keep);
+    CHECK(get(&b, mine.id).images[1].keep); /* who came first */
+    end(&b, mine.id, BOOT_COMMITTING);
+    CHECK_OK(boot_requeue(b.c, id, "it never came", &e));
+    CHECK(!get(&b, id).images[1].keep);
+    end(&b, mine.id, BOOT_INTERRUPTED);
+    CHECK(get(&b, id).images[1].keep);
+    lease_of(&b, &other, NULL, &boot);
+    CHECK(boot.images[1].keep);
+    /* The machine's own next boot is not another machine's. */
+    end(&b, id, BOOT_COMMITTING);
+    CHECK_OK(boot_queue(b.c, "alice", &other, &setup, false, NULL, &id, NULL, &e));
+    lease_of(&b, &other, NULL, &boot);
+    CHECK(boot.id == id && boot.images[1].keep);
+    bench_close(&b);
+}
+
 static void temporal_images_stay_on_their_base(void)
 {
     struct bench b = bench_open();
@@ -598,6 +648,7 @@ int main(void)
     UNIT(how_it_is_to_end_is_kept);
     UNIT(queueing_is_refused_or_warned_about);
     UNIT(what_is_kept);
+    UNIT(a_users_image_is_kept_of_one_machine);
     UNIT(temporal_images_stay_on_their_base);
     UNIT(first_in_first_out_then_the_default);
     UNIT(a_commit_is_the_next_latest);
