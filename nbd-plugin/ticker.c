@@ -229,10 +229,12 @@ static void watch_sessions(struct server *s)
         next = session->next;
         struct err e;
         int64_t boot = session->boot.id;
+        if (session->disconnected > now) /* the clock went back: nobody waits for as long */
+            session->disconnected = now;
         record_connection(s, session);
         session_save_hot(session);
         server_compact(s, session);
-        if (!session->disconnected || now < session->disconnected)
+        if (!session->disconnected)
             continue;
         if (watch_disconnected(s, session, (uint64_t)(now - session->disconnected), &e) == 0)
             continue;

@@ -178,6 +178,19 @@ def a_write_that_the_catalog_did_not_hear_of_counts(lab, mac, root):
     assert lab.wait_state(boot, "committed")["Attempts"] == 0
 
 
+def a_clock_that_went_back_keeps_nobody_waiting(lab, mac, root):
+    boot = queue(lab, "--update")
+    with lab.nbd(new_export(lab, mac), ADDRESS) as h:
+        write_as_guest(h, lab, root, b"later".ljust(4096))
+        lab.wait_state(boot, "running")
+        lab.stop(signal.SIGKILL)
+    with sqlite3.connect(f"{lab.dir}/state/catalog.db") as db:
+        db.execute("UPDATE boot SET disconnected = unixepoch() + 86400 WHERE id = ?", (boot,))
+    db.close()
+    lab.serve()
+    lab.wait_state(boot, "committed")
+
+
 def a_boot_that_never_ran_is_queued_again(lab, mac):
     boot = queue(lab, "--update")
     with lab.nbd(new_export(lab, mac), ADDRESS) as h:
@@ -284,7 +297,7 @@ with Lab({"boot": {"grace": "1s", "lease": "5s"}}) as lab:
                   an_unclean_update_is_interrupted, an_admins_discard, done_publishes_and_reads_go_on,
                   a_shut_down_machine_is_seen_after_grace, an_unclean_machine_without_connection_waits,
                   admins_end_nothing, the_queue_goes_on_over_a_restart,
-                  a_write_that_the_catalog_did_not_hear_of_counts):
+                  a_write_that_the_catalog_did_not_hear_of_counts, a_clock_that_went_back_keeps_nobody_waiting):
         story(lab, mac, root)
         print("ok -", story.__name__, flush=True)
     a_boot_that_never_ran_is_queued_again(lab, mac)
