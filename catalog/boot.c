@@ -235,13 +235,13 @@ static int cease(struct catalog *c, int64_t boot, struct err *e)
 static int move_event(struct catalog *c, const char *actor, const struct boot *b, enum boot_state to,
                       const char *why, struct err *e)
 {
-    char what[32], object[OBJECT_SIZE];
+    char what[32], object[OBJECT_SIZE], itself[OBJECT_SIZE];
     bool again = to == BOOT_QUEUED && b->state == BOOT_LEASED;
     bool resumed = to == BOOT_QUEUED && b->state == BOOT_INTERRUPTED;
     snprintf(what, sizeof what, "boot-%s", again ? "requeued" : resumed ? "resumed" : boot_state_name(to));
     snprintf(object, sizeof object, "boot %lld", (long long)b->id);
-    /* What machines do themselves. */
-    bool remote = to == BOOT_LEASED || to == BOOT_RUNNING;
+    machine_object(&b->machine, itself);
+    bool remote = strcmp(actor, itself) == 0; /* what the machine does itself */
     struct event ev = {.actor = actor,
                        .what = what,
                        .object = object,

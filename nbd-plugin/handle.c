@@ -176,13 +176,15 @@ static int machine_is_done(struct handle *h, struct err *e)
     if (h->admin)
         return err_set(e, ERR_DENIED, "'done' is the machine's own word; try: labboot boot end %s",
                        h->machine.name);
+    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE];
+    snprintf(actor, sizeof actor, "machine %s", mac_format(&h->machine.mac, mac));
     pthread_mutex_lock(&h->server->binding);
     int64_t boot = h->session->boot.id;
     int r = 0;
     /* Loaded first: what the machine reads on the way down is read through its overlays. */
     if (server_find_session(h->server, boot) == h->session && (r = session_load(h->session, e)) == 0)
-        r = server_end_boot(h->server, boot, ENDING_DONE, FENCE_WRITES, h->machine.name,
-                            "the machine has shut down", 0, e);
+        r = server_end_boot(h->server, boot, ENDING_DONE, FENCE_WRITES, actor, "the machine has shut down", 0,
+                            e);
     pthread_mutex_unlock(&h->server->binding);
     return r;
 }

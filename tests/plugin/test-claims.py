@@ -389,6 +389,17 @@ def the_trail_tells_all_of_it(lab, mac, root):
     until("the request is answered", lambda: ("request-done", "server", None, answer) in events(lab, boot))
     found = [e for e in events(lab, boot) if e[0] != "request-done"]
     assert found == story, "\n".join(map(str, found))
+    boot = queue(lab, "--update")
+    export = new_export(lab, mac)
+    with lab.nbd(export, ADDRESS) as h:
+        h.pwrite(lab.mounted(root), 0)
+        h.pwrite(lab.unmounted(root), 0)
+        lab.wait_state(boot, "running")
+        with lab.nbd(export + "/done", ADDRESS) as done:
+            done.pread(1, 0)
+        lab.wait_state(boot, "committed")
+    assert events(lab, boot)[3:] == [("boot-committing", machine, ADDRESS, "the machine has shut down"),
+                                     ("boot-committed", "server", None, "")], events(lab, boot)
 
 
 with Lab({"boot": {"grace": "1h"}, "access": {"admin": ADMIN}}) as lab:
