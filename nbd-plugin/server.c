@@ -421,7 +421,6 @@ void server_stop(struct server *s)
     for (struct session *session = s->sessions; session; session = session->next)
         session_sync(session);
     pthread_mutex_unlock(&s->binding);
-    stopper_stop(s);
 }
 
 void server_free(struct server *s)

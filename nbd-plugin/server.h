@@ -32,9 +32,8 @@ struct server {
     struct temporals temporals;
     struct jobs *jobs, *prefetches, *compactions;
     atomic_bool stopping; /* for all that takes long */
-    atomic_bool stopped;  /* all is done */
-    pthread_t ticker, stopper;
-    bool ticker_runs, stopper_runs;
+    pthread_t ticker;
+    bool ticker_runs;
     uint64_t seen_version; /* of the catalog, by the ticker */
     struct scrubber *scrubber;
     struct flattener *flattener;

@@ -53,7 +53,8 @@ static _Noreturn void break_off(void)
     _exit(EXIT_SUCCESS);
 }
 
-/* Again and again: one that was just being accepted may not be a connection at the first time. */
+/* Again and again: one that was just being accepted may not be a connection at the first time. The server is gone when the
+ * process ends, so it is not looked at after `stopping`. */
 static void *stopper_main(void *arg)
 {
     struct stopper t = *(struct stopper *)arg;
@@ -61,14 +62,11 @@ static void *stopper_main(void *arg)
     while (t.sleep(SLEEP_MILLISECONDS))
         continue;
     t.server->stopping = true;
-    double until = now() + STOP_SECONDS;
-    while (!t.server->stopped) {
-        if (now() >= until)
-            break_off();
+    for (double until = now() + STOP_SECONDS; now() < until;) {
         shut_connections_down();
         nanosleep(&(struct timespec){.tv_nsec = AGAIN_NANOSECONDS}, NULL);
     }
-    return NULL;
+    break_off();
 }
 
 int stopper_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e)
@@ -77,19 +75,12 @@ int stopper_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct
     if (!t)
         return err_set(e, ERR_FAILED, "out of memory");
     *t = (struct stopper){.server = s, .sleep = sleep};
-    int r = pthread_create(&s->stopper, NULL, stopper_main, t);
+    pthread_t thread;
+    int r = pthread_create(&thread, NULL, stopper_main, t);
     if (r) {
         free(t);
         return err_sys(e, r, "start a thread");
     }
-    s->stopper_runs = true;
+    pthread_detach(thread);
     return 0;
-}
-
-void stopper_stop(struct server *s)
-{
-    s->stopped = true;
-    if (s->stopper_runs)
-        pthread_join(s->stopper, NULL);
-    s->stopper_runs = false;
 }

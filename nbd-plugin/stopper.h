@@ -8,9 +8,7 @@
 
 #include "nbd-plugin/server.h"
 
-/* `sleep` as of server_start. */
+/* `sleep` as of server_start. The thread lasts as long as the process. */
 int stopper_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e) must_check;
-/* When all is done. */
-void stopper_stop(struct server *s);
 
 #endif
