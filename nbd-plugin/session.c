@@ -8,7 +8,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
 /* Firmware, partition scans and blkid read far less, a kernel with its root far more. */
 #define PROBE_BYTES (4 * MIB)
@@ -103,7 +102,6 @@ int session_new(struct store *store, struct temporals *temporals, const struct l
     s->events = *events;
     s->refs = 1;
     s->running = boot->state == BOOT_RUNNING || has_overlays(s);
-    s->last_io = time(NULL);
     s->recorded = boot->disconnected;
     pthread_rwlockattr_t attr; /* readers never nest: a fence must not starve behind a busy client */
     pthread_rwlockattr_init(&attr);
@@ -312,9 +310,6 @@ void session_compact(struct session *s)
 
 static void note_io(struct session *s, uint64_t bytes_read, uint64_t bytes_written)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    atomic_store_explicit(&s->last_io, now.tv_sec, memory_order_relaxed);
     uint64_t total = atomic_fetch_add_explicit(&s->bytes_read, bytes_read, memory_order_relaxed) + bytes_read;
     atomic_fetch_add_explicit(&s->bytes_written, bytes_written, memory_order_relaxed);
     if (!atomic_load_explicit(&s->running, memory_order_relaxed) && (bytes_written || total > PROBE_BYTES) &&

@@ -62,7 +62,6 @@ struct session {
     atomic_bool compacting; /* a job to do that waits or runs */
     atomic_bool running;    /* written to, or read for more than a probe */
     atomic_uint_fast64_t bytes_read, bytes_written;
-    atomic_int_fast64_t last_io; /* seconds since 1970 */
 
     /* Guarded by the server's `binding`. */
     struct session *next;
