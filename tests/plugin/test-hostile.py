@@ -206,14 +206,15 @@ def goes(c, export):
 
 def a_crowd(lab, _):
     """500 connections of one boot: some of them are allowed."""
-    lines = lab.log().count("connections already")
+    lines, started = lab.log().count("connections already"), time.monotonic()
     crowd, allowed = [], 0
     for _ in range(500):
         crowd.append(Raw(lab, ADDRESS))
         allowed += goes(crowd[-1], VICTIM)
     assert allowed == CONNECTIONS, allowed
     lines = lab.log().count("connections already") - lines
-    assert 1 <= lines <= 40, f"{lines} lines"
+    # 20 refusals in 10 seconds are told, by the server and by nbdkit, and those of a boot once more.
+    assert 1 <= lines <= 41 * (2 + (time.monotonic() - started) // 10), f"{lines} lines"
     for n, c in enumerate(crowd):
         c.close(reset=n % 2 == 0)
     until("there is room again", lambda: not lab.refused(VICTIM, ADDRESS))
