@@ -25,6 +25,8 @@ import nbd
 
 LABBOOT = os.environ.get("LABBOOT", "labboot")
 LIBEXECDIR = os.environ.get("LABBOOT_LIBEXECDIR", "/usr/libexec/labboot")
+# How many times more time and memory all may take: scripts/sanitize.
+SLOWNESS = int(os.environ.get("LABBOOT_SLOWNESS", "1"))
 
 
 class CommandFailed(Exception):
@@ -42,7 +44,7 @@ def free_port():
 
 def until(what, condition, seconds=20.0):
     """Waits until condition() is true, and returns what it returned. `what` is a text, or a function that makes it."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * SLOWNESS
     while time.monotonic() < end:
         result = condition()
         if result:
@@ -102,7 +104,7 @@ class Lab:
 
     def run(self, *args, stdin=None):
         command = [LABBOOT, "--config", self.conf, *args]
-        r = subprocess.run(command, stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        r = subprocess.run(command, stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, timeout=120 * SLOWNESS)
         if r.returncode != 0:
             raise CommandFailed(command, r.returncode, r.stderr)
         return r.stdout.strip()
@@ -194,7 +196,7 @@ class Lab:
             return None
         server.send_signal(sig)
         try:
-            return server.wait(20)
+            return server.wait(20 * SLOWNESS)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
@@ -243,7 +245,7 @@ class Lab:
 
     def hook(self, *args):
         env = dict(os.environ, LABBOOT_CONFIG=self.conf)
-        return subprocess.run([f"{LIBEXECDIR}/labboot-dhcp-hook", *args], env=env, check=True, timeout=20)
+        return subprocess.run([f"{LIBEXECDIR}/labboot-dhcp-hook", *args], env=env, check=True, timeout=20 * SLOWNESS)
 
     def script(self, mac):
         path = f"{self.dir}/state/tftp/boot/mac-{mac.replace(':', '-')}.ipxe"

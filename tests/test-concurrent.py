@@ -13,11 +13,11 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lab import LABBOOT, Lab  # noqa: E402
+from lab import LABBOOT, SLOWNESS, Lab  # noqa: E402
 
 # What nobody should wait for, on a machine that does other things too: one change of the catalog, and one command, which
 # renders scripts besides.
-CHANGE_SECONDS, COMMAND_SECONDS = 2, 10
+CHANGE_SECONDS, COMMAND_SECONDS = 2 * SLOWNESS, 10 * SLOWNESS
 WAL_MAX = 40 << 20  # what one reader that never ends would make it grow beyond
 COUNT = 200
 MACHINES = 4

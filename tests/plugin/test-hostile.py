@@ -15,7 +15,7 @@ import nbd
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import nbd_raw  # noqa: E402
-from lab import Lab, until  # noqa: E402
+from lab import SLOWNESS, Lab, until  # noqa: E402
 from nbd_raw import Raw  # noqa: E402
 
 SEED = int(os.environ.get("LABBOOT_SEED", str(os.getpid())))
@@ -25,8 +25,8 @@ BIG = (9 << 30) + 12345
 MOST = (1 << 32) - 1
 CONNECTIONS = 16 * 2  # of a boot with one image: that and the machine's own disk
 WAITING = 128  # of an address, that have opened nothing
-MEMORY = 96 << 20  # by which the server may grow in all of this; its cache for chunks is 64 MiB of it
-PATIENCE = 3.0  # seconds, the longest that the bystander may wait for one answer on a machine that is busy
+MEMORY = SLOWNESS * 96 << 20  # by which the server may grow in all of this; its cache for chunks is 64 MiB of it
+PATIENCE = 3.0 * SLOWNESS  # seconds, the longest that the bystander may wait for one answer on a machine that is busy
 MACS = [f"52:54:00:00:00:{n:02x}" for n in range(1, 5)]
 BYSTANDER, VICTIM, QUEUED, ROOMY = MACS
 

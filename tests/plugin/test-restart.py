@@ -23,7 +23,7 @@ import nbd
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import nbd_raw  # noqa: E402
-from lab import LABBOOT, Lab, until  # noqa: E402
+from lab import LABBOOT, SLOWNESS, Lab, until  # noqa: E402
 from store_stories import contents  # noqa: E402
 
 ROUNDS = int(os.environ.get("LABBOOT_ROUNDS", "1000" if os.environ.get("LABBOOT_LONG") == "1" else "10"))
@@ -31,7 +31,7 @@ SEED = int(os.environ.get("LABBOOT_SEED", str(os.getpid())))
 PROCESSES, THREADS = 4, 8
 SIZE = 8 << 20
 BLOCK = 4096
-STOP_SECONDS = 2.0
+STOP_SECONDS = 2.0 * SLOWNESS
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT)
 
 
