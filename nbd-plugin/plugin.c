@@ -20,7 +20,7 @@
 #include <sys/resource.h>
 
 static char *conf_path;       /* config=FILE */
-static struct server *server; /* from get_ready to unload */
+static struct server *server; /* from get_ready on */
 static struct arrivals arrivals;
 
 static void log_to_nbdkit(enum log_level level, const char *message)
@@ -128,7 +128,7 @@ static void on_cleanup(void)
 
 static void on_unload(void)
 {
-    server_free(server);
+    server_close(server);
     free(conf_path);
 }
 

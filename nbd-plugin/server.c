@@ -423,7 +423,7 @@ void server_stop(struct server *s)
     pthread_mutex_unlock(&s->binding);
 }
 
-void server_free(struct server *s)
+void server_close(struct server *s)
 {
     if (!s)
         return;
@@ -445,5 +445,4 @@ void server_free(struct server *s)
     pthread_mutex_destroy(&s->temporals.lock);
     pthread_mutex_destroy(&s->guard.lock);
     pthread_mutex_destroy(&s->refusals.lock);
-    free(s);
 }

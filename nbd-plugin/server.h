@@ -58,7 +58,8 @@ int server_configure(const char *conf_path, const struct server_hooks *hooks, st
 int server_start(struct server *s, bool (*sleep)(unsigned milliseconds), struct err *e) must_check;
 /* Makes every overlay durable and ends the threads: never commits. */
 void server_stop(struct server *s);
-void server_free(struct server *s); /* NULL is fine */
+/* What it has; the structure itself stays, because the stopper, which may be late, sets `stopping`. NULL is fine. */
+void server_close(struct server *s);
 
 /* The configuration in force; good for as long as the caller is at it. */
 static inline const struct conf *server_conf(const struct server *s)

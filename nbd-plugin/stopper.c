@@ -53,8 +53,8 @@ static _Noreturn void break_off(void)
     _exit(EXIT_SUCCESS);
 }
 
-/* Again and again: one that was just being accepted may not be a connection at the first time. The server is gone when the
- * process ends, so it is not looked at after `stopping`. */
+/* Again and again: one that was just being accepted may not be a connection at the first time. The server may be
+ * closed by then, so only its `stopping` is touched. */
 static void *stopper_main(void *arg)
 {
     struct stopper t = *(struct stopper *)arg;
