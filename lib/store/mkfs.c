@@ -63,14 +63,18 @@ int mkfs_make(const char *path, const char *filesystem, const char *label, struc
     return err_set(e, ERR_USAGE, "'%s' is no file system that is made here", filesystem);
 }
 
-/* resize2fs wants a disk that was just checked. */
+/* resize2fs wants a disk that was just checked. Neither of the two says so when its last write, of the superblock, failed. */
 int mkfs_grow_ext4(const char *path, struct err *e)
 {
     static const struct spawn_tool check = {.name = "e2fsck", .package = "e2fsprogs", .success = 1},
-                                   grow = {.name = "resize2fs", .package = "e2fsprogs"};
+                                   grow = {.name = "resize2fs", .package = "e2fsprogs"},
+                                   look = {.name = "e2fsck", .package = "e2fsprogs"};
     const char *const check_arguments[] = {"-f", "-p", path, NULL};
     const char *const grow_arguments[] = {path, NULL};
-    if (run(&check, path, check_arguments, e) < 0)
+    const char *const look_arguments[] = {"-f", "-n", path, NULL};
+    if (run(&check, path, check_arguments, e) < 0 || run(&grow, path, grow_arguments, e) < 0)
         return -1;
-    return run(&grow, path, grow_arguments, e);
+    if (run(&look, path, look_arguments, e) < 0)
+        return err_set(e, ERR_FAILED, "resize2fs left a file system that is not whole");
+    return 0;
 }
