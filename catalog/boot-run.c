@@ -94,6 +94,8 @@ static int freeze(struct catalog *c, const struct boot *b, struct err *e)
         put_nonzero(s, b->images[i].version);
         put_int(s, b->images[i].keep);
         put_nonzero(s, (uint64_t)b->images[i].temporal);
+        put_nonzero(s, (uint64_t)b->images[i].follows);
+        put_int(s, (int64_t)b->images[i].follows_position);
         if (stmt_run(s, e) < 0)
             return -1;
     }
@@ -121,8 +123,15 @@ static int check_free(struct catalog *c, const struct machine *m, struct err *e)
 int boot_lease(struct catalog *c, const struct mac *machine, const char *token, const char *address,
                struct boot *ret, struct err *e)
 {
+    return boot_lease_taking(c, machine, token, address, NULL, 0, ret, e);
+}
+
+int boot_lease_taking(struct catalog *c, const struct mac *machine, const char *token, const char *address,
+                      const struct takeover *ready, size_t count, struct boot *ret, struct err *e)
+{
     struct machine m;
     struct boot b;
+    bool takes;
     char actor[NAME_SIZE], mac[MAC_TEXT_SIZE];
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0 || machine_by_mac(c, machine, &m, e) < 0)
@@ -131,13 +140,14 @@ int boot_lease(struct catalog *c, const struct mac *machine, const char *token, 
         return err_set(e, ERR_STATE, "machine '%s' is not managed: it has no disks here", m.name);
     if (check_free(c, &m, e) < 0 ||
         (token ? boot_of_token(c, &m, token, &b, e) : boot_next_row(c, &m.mac, &b, e)) < 0 ||
-        temporal_attach(c, &b, e) < 0 || boot_check(c, &b, e) < 0)
+        temporal_attach(c, &b, e) < 0 || takeover_attach(c, &b, ready, count, &takes, e) < 0 ||
+        boot_check(c, &b, e) < 0)
         return -1;
     snprintf(actor, sizeof actor, "machine %s", mac_format(&m.mac, mac));
     snprintf(b.address, sizeof b.address, "%s", address ? address : "");
     if (freeze(c, &b, e) < 0 || set_lease(c, b.id, token, address, e) < 0 ||
-        boot_move(c, actor, &b, BOOT_LEASED, NULL, e) < 0 || boot_get(c, b.id, &b, e) < 0 ||
-        tx_commit(&tx, e) < 0)
+        boot_move(c, actor, &b, BOOT_LEASED, NULL, e) < 0 || (takes && takeover_note(c, &b, e) < 0) ||
+        boot_get(c, b.id, &b, e) < 0 || tx_commit(&tx, e) < 0)
         return -1;
     *ret = b;
     return 0;
@@ -221,7 +231,8 @@ int boot_begin_end(struct catalog *c, const char *actor, int64_t id, enum boot_e
     if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0)
         return -1;
     enum boot_state to = b.keep && ending != ENDING_DISCARD ? BOOT_COMMITTING : BOOT_DISCARDED;
-    if (set_ending(c, id, ending, e) < 0 || leave_running(c, actor, &b, to, why, e) < 0)
+    if (takeover_check_none(c, id, e) < 0 || set_ending(c, id, ending, e) < 0 ||
+        leave_running(c, actor, &b, to, why, e) < 0)
         return -1;
     return tx_commit(&tx, e);
 }
@@ -252,7 +263,7 @@ int boot_resumable(struct catalog *c, int64_t id, struct boot *ret, struct err *
                        (long long)id, boot_state_name(b.state), m.name);
     if (!m.managed)
         return err_set(e, ERR_STATE, "machine '%s' is not managed: it boots from its own disk", m.name);
-    if (boot_check(c, &b, e) < 0)
+    if (takeover_check_none(c, id, e) < 0 || boot_check(c, &b, e) < 0)
         return -1;
     *ret = b;
     return 0;

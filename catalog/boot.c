@@ -99,6 +99,8 @@ static int images_take(struct stmt *s, struct boot *b, struct err *e)
         i->keep = take_bool(s);
         i->result = take_uint(s);
         i->temporal = take_int(s);
+        i->follows = take_int(s);
+        i->follows_position = (size_t)take_int(s);
         b->keep |= i->keep;
     }
     return row;

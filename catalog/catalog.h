@@ -347,6 +347,9 @@ struct boot_image {
     bool keep;
     uint64_t result;  /* the version made of it, 0: none */
     int64_t temporal; /* of struct temporal, whose overlay it goes on with; 0: none */
+    /* The boot, and the place there, whose overlay of this image went over to this one; 0: none. */
+    int64_t follows;
+    size_t follows_position;
 };
 
 /* How a boot is to end, of what is to be kept of it. */
@@ -366,7 +369,8 @@ struct boot {
     enum boot_state state;
     bool update, keep; /* keep: any of the images is */
     bool from_default; /* made from the machine's default setup */
-    bool resumed;      /* since it was interrupted: its images are frozen, its overlays are there */
+    /* Since it was interrupted, or took something over: its images are frozen, its overlays are there. */
+    bool resumed;
     struct uuid setup;
     char setup_name[NAME_SIZE];
     char token[TOKEN_SIZE]; /* the one it was leased by or would be now; "" when it has none */
@@ -444,6 +448,23 @@ int boot_by_token(struct catalog *c, const char *token, struct boot *ret, enum t
  * longer queued or the token too old, when a version is damaged; ERR_NOT_FOUND when there is nothing to boot. */
 int boot_lease(struct catalog *c, const struct mac *machine, const char *token, const char *address,
                struct boot *ret, struct err *e) must_check;
+
+/* A user's data is not to wait for an admin: what an interrupted boot has written to an image of type user goes on in the
+ * next boot of its machine that has that image, upon the same version. That is decided by the lease; then the files move;
+ * then boot_handed_over: in between, the interrupted boot can neither end nor go on. What it has to keep besides waits on. */
+struct takeover {
+    int64_t boot; /* the interrupted one */
+    size_t position;
+    struct uuid image;
+    uint64_t version; /* the base */
+};
+/* As boot_lease, with what may be taken over; of which it takes what its images have a use for. */
+int boot_lease_taking(struct catalog *c, const struct mac *machine, const char *token, const char *address,
+                      const struct takeover *ready, size_t count, struct boot *ret, struct err *e) must_check;
+/* The files that the n-th image of b follows have moved. `over`: nothing else that the other boot has written is to be kept:
+ * it is DISCARDED. Repeats are no-ops. */
+int boot_handed_over(struct catalog *c, const struct boot *b, size_t n, bool over, struct err *e) must_check;
+
 /* leased -> running; other states are left. Its machine's script is wanted (the waiting one, when it keeps). */
 int boot_start(struct catalog *c, int64_t id, struct err *e) must_check;
 /* leased -> queued, at the head, attempts + 1. */

@@ -56,6 +56,15 @@ void version_row_take(struct stmt *s, struct version_row *ret);
 /* In the lease: makes or finds what the boot's temporal images go on with, and sets their versions accordingly. */
 int temporal_attach(struct catalog *c, struct boot *b, struct err *e) must_check;
 
+/* ---- takeover.c */
+/* In the lease, of what is `ready`: sets what the boot's images follow. *ret_any: something. */
+int takeover_attach(struct catalog *c, struct boot *b, const struct takeover *ready, size_t count,
+                    bool *ret_any, struct err *e) must_check;
+/* After b was leased: with an event for each. */
+int takeover_note(struct catalog *c, const struct boot *b, struct err *e) must_check;
+/* ERR_STATE, naming it, when a boot is about to take over what this one has written. */
+int takeover_check_none(struct catalog *c, int64_t boot, struct err *e) must_check;
+
 /* ---- boot.c */
 /* "auto", … as in the catalog; NULL of ENDING_NONE. */
 const char *boot_ending_name(enum boot_ending ending);

@@ -196,8 +196,8 @@ CREATE TABLE boot (
     token        TEXT,
     -- how often it was leased and never came
     attempts     INTEGER NOT NULL DEFAULT 0,
-    -- It was interrupted, and goes on where it was: from then on its images are frozen and its overlays stay, also while
-    -- it is queued once more, which it is before all others.
+    -- It was interrupted, and goes on where it was, or has taken over what another one had written: from then on its images
+    -- are frozen and its overlays stay, also while it is queued once more, which it is before all others.
     resumed      INTEGER NOT NULL DEFAULT 0 CHECK (resumed IN (0, 1)),
     queued       INTEGER NOT NULL,
     leased       INTEGER,
@@ -236,10 +236,15 @@ CREATE TABLE boot_image (
     result   INTEGER,
     -- what is written to it goes on from the machine's boots before
     temporal INTEGER REFERENCES temporal ON DELETE SET NULL,
+    -- The overlay was begun by an interrupted boot of the machine, as its disk of this position, and went over to this boot:
+    -- a user's data. Until its files have moved, that row still has keep.
+    follows  INTEGER REFERENCES boot ON DELETE SET NULL,
+    follows_position INTEGER,
     PRIMARY KEY (boot, position)
 ) STRICT;
 CREATE INDEX boot_image_image ON boot_image (image, version);
 CREATE INDEX boot_image_temporal ON boot_image (temporal) WHERE temporal IS NOT NULL;
+CREATE INDEX boot_image_follows ON boot_image (follows) WHERE follows IS NOT NULL;
 
 -- What a machine writes to an image of type temporal: kept from boot to boot in overlays/temporal-<id>, upon the version
 -- that it was begun with, until it was not used for [store] temporal-days. It never becomes a version. The row is made by

@@ -337,16 +337,17 @@ const char *const statement_sql[SQL_COUNT] = {
         "  coalesce((SELECT t.version FROM temporal t WHERE t.machine = ?3 AND t.image = i.uuid AND i.type = 'temporal'), "
         "    s.version, i.head), "
         "  CASE i.type WHEN 'temporal' THEN 0 WHEN 'user' THEN NOT " WRITTEN_ELSEWHERE("i.uuid", "?3")
-        "    ELSE ?1 OR s.updates END, NULL, NULL "
+        "    ELSE ?1 OR s.updates END, NULL, NULL, NULL, NULL "
         "FROM setup_image s JOIN image i ON i.uuid = s.image WHERE s.setup = ?2 ORDER BY s.position",
     [SQL_TOKEN_IMAGES] =
         "SELECT i.uuid, i.name, i.type, i.compression, t.version, "
         "  CASE i.type WHEN 'user' THEN NOT " WRITTEN_ELSEWHERE("i.uuid",
             "(SELECT b.machine FROM token k JOIN boot b ON b.id = k.boot WHERE k.token = t.token)")
-        "    ELSE t.keep END, NULL, NULL "
+        "    ELSE t.keep END, NULL, NULL, NULL, NULL "
         "FROM token_image t JOIN image i ON i.uuid = t.image WHERE t.token = ? ORDER BY t.position",
     [SQL_BOOT_IMAGES] =
-        "SELECT b.image, b.name, i.type, i.compression, b.version, b.keep, b.result, b.temporal "
+        "SELECT b.image, b.name, i.type, i.compression, b.version, b.keep, b.result, b.temporal, "
+        "  b.follows, b.follows_position "
         "FROM boot_image b LEFT JOIN image i ON i.uuid = b.image WHERE b.boot = ? ORDER BY b.position",
 
     /* ---- boots */
@@ -385,10 +386,19 @@ const char *const statement_sql[SQL_COUNT] = {
     /* Somebody's word now, also where it was made from the default setup. */
     [SQL_BOOT_RESUME] =
         "UPDATE boot SET resumed = 1, origin = 'queue', token = NULL, address = NULL, ending = NULL WHERE id = ?",
+    [SQL_BOOT_TAKE_OVER] = "UPDATE boot SET resumed = 1, origin = 'queue' WHERE id = ?",
+    [SQL_BOOT_HAND_OVER] = "UPDATE boot_image SET keep = 0 WHERE boot = ? AND position = ?",
+    /* Who takes something over whose files have not moved yet. */
+    [SQL_BOOT_TAKER] =
+        "SELECT t.boot, t.name FROM boot_image t JOIN boot b ON b.id = t.boot "
+        "  JOIN boot_image mine ON mine.boot = t.follows AND mine.position = t.follows_position "
+        "WHERE t.follows = ? AND mine.keep AND b.state IN ('queued', 'leased', 'running', 'committing', 'interrupted') "
+        "ORDER BY t.boot LIMIT 1",
     [SQL_BOOT_ENDING] = "UPDATE boot SET ending = ? WHERE id = ?",
     [SQL_BOOT_DISCONNECTED] = "UPDATE boot SET disconnected = nullif(?, 0) WHERE id = ?",
     [SQL_BOOT_IMAGE_ADD] =
-        "INSERT INTO boot_image (boot, position, image, name, version, keep, temporal) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO boot_image (boot, position, image, name, version, keep, temporal, follows, follows_position) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [SQL_BOOT_IMAGES_REMOVE] = "DELETE FROM boot_image WHERE boot = ?",
     [SQL_BOOT_IMAGE_RESULT] = "UPDATE boot_image SET result = ? WHERE boot = ? AND image = ?",
     [SQL_TEMPORAL_FIND] = TEMPORAL "WHERE t.machine = " MACHINE_OF_MAC " AND t.image = ?",

@@ -5,6 +5,7 @@
 
 #include "lib/base/log.h"
 #include "lib/store/machine-image.h"
+#include "nbd-plugin/takeover.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -236,8 +237,13 @@ static int join_leased(struct handle *h, const struct boot *b, struct err *e)
 static int lease(struct handle *h, struct err *e)
 {
     struct boot b;
+    struct takeover ready[SETUP_IMAGES_MAX];
+    size_t count;
+    struct publisher publisher = server_publisher(h->server);
     const char *token = *h->name.token ? h->name.token : NULL;
-    if (guarded(&h->server->guard, boot_lease, &h->machine.mac, token, h->peer.text, &b, e) < 0)
+    if (takeover_prepare(&publisher, &h->machine.mac, token, ready, &count, e) < 0 ||
+        guarded(&h->server->guard, boot_lease_taking, &h->machine.mac, token, h->peer.text, ready, count, &b,
+                e) < 0)
         return -1;
     return join_leased(h, &b, e);
 }

@@ -301,8 +301,7 @@ static int commit_boot(struct publisher *p, const struct boot *b, struct overlay
     return parts_publish(p, b->id, &ps, ret, e);
 }
 
-/* overlays/<boot id>, with all disks of the boot, and before them what was made of them. */
-static int remove_overlays(struct publisher *p, int64_t boot, struct err *e)
+int publish_remove_overlays(struct publisher *p, int64_t boot, struct err *e)
 {
     if (p->hooks.remove_kernel(p->conf, boot, e) < 0)
         return -1;
@@ -328,7 +327,7 @@ int publish_finish(struct publisher *p, int64_t boot, struct overlay *const *ove
             return err_wrap(e, "boot %" PRId64 " of %s is interrupted", boot, b.machine_name);
         }
     }
-    if (remove_overlays(p, boot, e) < 0)
+    if (publish_remove_overlays(p, boot, e) < 0)
         return -1;
     return guarded(p->guard, boot_get, boot, ret, e);
 }
@@ -371,7 +370,7 @@ static int remove_left_overlays(struct publisher *p, struct err *e)
             continue;
         if (guarded(p->guard, boot_get, (int64_t)id, &b, &why) < 0)
             log_warning("overlay of boot %" PRIu64 ": %s; it is kept", id, why.msg);
-        else if (needs_no_overlay(&b) && remove_overlays(p, b.id, e) < 0)
+        else if (needs_no_overlay(&b) && publish_remove_overlays(p, b.id, e) < 0)
             return -1;
     }
     return 0;
@@ -406,7 +405,8 @@ int publish_seen_shut_down(struct publisher *p, const struct boot *boot, struct 
         if (r < 0)
             return -1;
         /* What is kept from boots before may have been mounted in one of those. */
-        mounted |= report.state == CLEAN_YES && report.mounted_since && !boot->images[i].temporal;
+        bool before = boot->images[i].temporal || boot->images[i].follows;
+        mounted |= report.state == CLEAN_YES && report.mounted_since && !before;
         clean = report.state == CLEAN_YES || (report.state == CLEAN_UNKNOWN && !boot->images[i].keep);
     }
     *ret = mounted && clean;

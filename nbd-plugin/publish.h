@@ -51,6 +51,12 @@ int publish_finish(struct publisher *p, int64_t boot, struct overlay *const *ove
  * extracted, and it stands at the head of its machine's queue. ERR_STATE also when a commit of it had got so far that only
  * that can be finished. (resume.c) */
 int publish_resume(struct publisher *p, int64_t boot, const char *actor, struct err *e) must_check;
+/* ERR_STATE when a commit had begun and has written a layer that names overlay o, of the boot's n-th image: what is written to
+ * that from now on would be taken for part of it. (resume.c) */
+int publish_check_not_begun(struct publisher *p, const struct boot *b, size_t n, struct overlay *o,
+                            struct err *e) must_check;
+/* overlays/<boot>, with all disks of the boot, and before them what was made of them. */
+int publish_remove_overlays(struct publisher *p, int64_t boot, struct err *e) must_check;
 /* Waits a moment where somebody else is about to close it. *ret stays NULL when there is none. */
 int publish_open_overlay(const struct conf *conf, const char *dir, struct overlay **ret,
                          struct err *e) must_check;

@@ -22,9 +22,8 @@ static int drop_scratch(const struct boot *b, size_t n, const char *dir, struct 
     return overlay_remove(dir, e);
 }
 
-/* The layer of an earlier commit names the overlay: what is written from now on would be taken for that. */
-static int check_not_published(struct publisher *p, const struct boot *b, size_t n, struct overlay *o,
-                               struct err *e)
+int publish_check_not_begun(struct publisher *p, const struct boot *b, size_t n, struct overlay *o,
+                            struct err *e)
 {
     uint64_t version;
     const struct boot_image *i = &b->images[n];
@@ -91,7 +90,7 @@ int publish_resume(struct publisher *p, int64_t boot, const char *actor, struct 
     struct boot b;
     if (guarded(p->guard, boot_resumable, boot, &b, e) < 0)
         return -1;
-    if (p->hooks.remove_kernel(p->conf, boot, e) < 0 || each_overlay(p, &b, check_not_published, e) < 0 ||
+    if (p->hooks.remove_kernel(p->conf, boot, e) < 0 || each_overlay(p, &b, publish_check_not_begun, e) < 0 ||
         extract_kernel(p, &b, e) < 0 || each_overlay(p, &b, unseal, e) < 0)
         return err_wrap(e, "boot %" PRId64, boot);
     return guarded(p->guard, boot_resume, actor, boot, e);

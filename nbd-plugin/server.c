@@ -12,6 +12,7 @@
 #include "nbd-plugin/scrubber.h"
 #include "nbd-plugin/server-lock.h"
 #include "nbd-plugin/stopper.h"
+#include "nbd-plugin/takeover.h"
 #include "nbd-plugin/ticker.h"
 
 #include <inttypes.h>
@@ -206,8 +207,10 @@ int server_session(struct server *s, const struct boot *b, struct session **ret,
     struct session *session = server_find_session(s, b->id);
     if (!session) {
         const struct session_events events = {.started = on_started, .damaged = on_damaged, .ctx = s};
+        struct publisher publisher = server_publisher(s);
         struct machine_disk own;
-        if (guarded(&s->guard, machine_disk_get, &b->machine, &own, e) < 0 ||
+        if (takeover_finish(&publisher, b, e) < 0 ||
+            guarded(&s->guard, machine_disk_get, &b->machine, &own, e) < 0 ||
             session_new(s->store, &s->temporals, &s->live, b, &own, &events, &session, e) < 0)
             return -1;
         session->disconnected = b->disconnected ? b->disconnected : time(NULL);

@@ -262,6 +262,49 @@ static void a_users_image_is_kept_of_one_machine(void)
     bench_close(&b);
 }
 
+/* Decided by the lease, and over when the files have moved; in between it is neither boot's to end. */
+static void a_users_data_goes_on_in_the_next_boot(void)
+{
+    struct bench b = bench_open();
+    struct uuid home = bench_image(b.c, "home", "alice", "user"), setup;
+    struct setup_image two[] = {{.image = b.image}, {.image = home}};
+    struct boot old, next, none;
+    int64_t id;
+    CHECK_OK(setup_create(b.c, "alice", "two", "alice", two, 2, &setup, &e));
+    CHECK_OK(boot_queue(b.c, "alice", &b.mac, &setup, false, NULL, &id, NULL, &e));
+    old = lease(&b, NULL);
+    struct takeover ready = {.boot = old.id, .position = 1, .image = home, .version = START};
+    end(&b, old.id, BOOT_INTERRUPTED);
+
+    struct takeover unfit[] = {ready, ready, ready};
+    unfit[0].version++;
+    unfit[1].image = b.image;
+    unfit[2].position = 0; /* which is not kept there */
+    CHECK_OK(boot_queue(b.c, "alice", &b.mac, &setup, false, NULL, &id, NULL, &e));
+    CHECK_OK(boot_lease_taking(b.c, &b.mac, NULL, NULL, unfit, 3, &next, &e));
+    CHECK(!next.resumed && !next.images[0].follows && !next.images[1].follows);
+    CHECK_OK(boot_requeue(b.c, id, "it never came", &e));
+
+    CHECK_OK(boot_lease_taking(b.c, &b.mac, NULL, NULL, &ready, 1, &next, &e));
+    CHECK(next.id == id && next.resumed && next.images[1].follows == old.id);
+    CHECK(next.images[1].follows_position == 1 && !next.images[0].follows);
+    CHECK_FAILS(boot_begin_end(b.c, "alice", old.id, ENDING_COMMIT, NULL, &e), ERR_STATE);
+    CHECK_FAILS(boot_begin_end(b.c, "alice", old.id, ENDING_DISCARD, NULL, &e), ERR_STATE);
+    CHECK_FAILS(boot_resumable(b.c, old.id, &none, &e), ERR_STATE);
+    CHECK_OK(boot_requeue(b.c, id, "it never came", &e));
+    CHECK(get(&b, id).images[1].follows == old.id);
+    CHECK_OK(boot_lease_taking(b.c, &b.mac, NULL, NULL, &ready, 1, &next, &e));
+    CHECK(next.id == id && next.images[1].follows == old.id);
+    for (int again = 0; again < 2; again++)
+        CHECK_OK(boot_handed_over(b.c, &next, 1, true, &e));
+    old = get(&b, old.id);
+    CHECK(old.state == BOOT_DISCARDED && !old.images[1].keep && strstr(old.result, "goes on in boot"));
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'boot-took-over'") == 1);
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'boot-discarded'") == 1);
+    CHECK(get(&b, id).state == BOOT_LEASED);
+    bench_close(&b);
+}
+
 static void temporal_images_stay_on_their_base(void)
 {
     struct bench b = bench_open();
@@ -649,6 +692,7 @@ int main(void)
     UNIT(queueing_is_refused_or_warned_about);
     UNIT(what_is_kept);
     UNIT(a_users_image_is_kept_of_one_machine);
+    UNIT(a_users_data_goes_on_in_the_next_boot);
     UNIT(temporal_images_stay_on_their_base);
     UNIT(first_in_first_out_then_the_default);
     UNIT(a_commit_is_the_next_latest);
