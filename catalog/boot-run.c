@@ -24,10 +24,20 @@ static int token_get(struct stmt *s, const char *token, struct token_row *ret, s
     return 0;
 }
 
+/* One that was discarded is gone, whoever comes. */
+static bool is_away(const struct boot *b)
+{
+    return b->ending == ENDING_AWAY &&
+           (b->state == BOOT_COMMITTED || b->state == BOOT_BRANCHED || b->state == BOOT_INTERRUPTED);
+}
+
 static enum token_state token_state(const struct token_row *t, const struct boot *b, const char *token)
 {
+    bool leased_by = strcmp(b->token, token) == 0;
     if (b->state == BOOT_LEASED || b->state == BOOT_RUNNING)
-        return strcmp(b->token, token) == 0 ? TOKEN_ACTIVE : TOKEN_ENDED;
+        return leased_by ? TOKEN_ACTIVE : TOKEN_ENDED;
+    if (is_away(b) && leased_by)
+        return TOKEN_AWAY;
     if (b->state != BOOT_QUEUED || t->too_old)
         return TOKEN_ENDED;
     return t->superseded ? TOKEN_SUPERSEDED : TOKEN_NEXT;
@@ -48,6 +58,9 @@ int boot_by_token(struct catalog *c, const char *token, struct boot *ret, enum t
             return -1;
         snprintf(b.token, sizeof b.token, "%s", token);
     }
+    for (size_t i = 0; i < b.nimages && state == TOKEN_AWAY; i++)
+        if (b.images[i].result)
+            b.images[i].version = b.images[i].result;
     *ret = b;
     *ret_state = state;
     return 0;
@@ -120,6 +133,13 @@ static int check_free(struct catalog *c, const struct machine *m, struct err *e)
     return e->code == ERR_NOT_FOUND ? 0 : -1;
 }
 
+int boot_leave_behind(struct catalog *c, const struct mac *machine, struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_LEAVE_BEHIND);
+    put_mac(s, machine);
+    return stmt_run(s, e);
+}
+
 int boot_lease(struct catalog *c, const struct mac *machine, const char *token, const char *address,
                struct boot *ret, struct err *e)
 {
@@ -145,9 +165,9 @@ int boot_lease_taking(struct catalog *c, const struct mac *machine, const char *
         return -1;
     snprintf(actor, sizeof actor, "machine %s", mac_format(&m.mac, mac));
     snprintf(b.address, sizeof b.address, "%s", address ? address : "");
-    if (freeze(c, &b, e) < 0 || set_lease(c, b.id, token, address, e) < 0 ||
-        boot_move(c, actor, &b, BOOT_LEASED, NULL, e) < 0 || (takes && takeover_note(c, &b, e) < 0) ||
-        boot_get(c, b.id, &b, e) < 0 || tx_commit(&tx, e) < 0)
+    if (boot_leave_behind(c, &m.mac, e) < 0 || freeze(c, &b, e) < 0 ||
+        set_lease(c, b.id, token, address, e) < 0 || boot_move(c, actor, &b, BOOT_LEASED, NULL, e) < 0 ||
+        (takes && takeover_note(c, &b, e) < 0) || boot_get(c, b.id, &b, e) < 0 || tx_commit(&tx, e) < 0)
         return -1;
     *ret = b;
     return 0;
@@ -278,6 +298,101 @@ int boot_resume(struct catalog *c, const char *actor, int64_t id, struct err *e)
         return -1;
     return tx_commit(&tx, e);
 }
+
+/* ---- the machine is back ------------------------------------------------------------------------------- */
+
+int boot_no_return(struct catalog *c, int64_t id, const char *why, struct err *e)
+{
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_NO_RETURN);
+    put_text(s, why);
+    put_int(s, id);
+    return stmt_run(s, e) < 0 ? -1 : tx_commit(&tx, e);
+}
+
+/* A user's image has one machine that writes to it. */
+static int check_not_elsewhere(struct catalog *c, const struct boot *b, struct err *e)
+{
+    char name[NAME_SIZE];
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_ELSEWHERE);
+    put_int(s, b->id);
+    int row = stmt_row(s, e);
+    if (row <= 0)
+        return row;
+    take_text(s, name, sizeof name);
+    return err_set(e, ERR_STATE, "image %s is in use by another machine", name);
+}
+
+static int check_disks(struct catalog *c, const struct boot *b, struct err *e)
+{
+    for (size_t i = 0; i < b->nimages; i++)
+        if (strcmp(b->images[i].type, "temporal") == 0 && !b->images[i].temporal)
+            return err_set(e, ERR_STATE, "what the machine kept of image %s was dropped", b->images[i].name);
+    return check_not_elsewhere(c, b, e) < 0 ? -1 : boot_check(c, b, e);
+}
+
+int boot_returnable(struct catalog *c, const struct boot *b, struct err *e)
+{
+    if (check_disks(c, b, e) == 0)
+        return 0;
+    return err_wrap(e, "boot %lld of %s is %s", (long long)b->id, b->machine_name, boot_state_name(b->state));
+}
+
+/* b becomes another boot, which has the token from now on. */
+static int begin_again(struct catalog *c, struct boot *b, const char *token, struct err *e)
+{
+    cleanup(stmt) struct stmt *row = stmt_use(c, SQL_BOOT_AGAIN);
+    put_int(row, b->id);
+    if (stmt_run(row, e) < 0)
+        return -1;
+    b->id = db_last_id(c);
+    b->state = BOOT_QUEUED;
+    for (size_t i = 0; i < b->nimages; i++)
+        b->images[i].follows = 0; /* what was taken over is in the version */
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_TOKEN_HAND_ON);
+    put_int(s, b->id);
+    put_text(s, token);
+    return stmt_run(s, e) < 0 ? -1 : freeze(c, b, e);
+}
+
+static int away_boot(struct catalog *c, const struct machine *m, const char *token, struct boot *ret,
+                     struct err *e)
+{
+    enum token_state state;
+    if (boot_by_token(c, token, ret, &state, e) < 0)
+        return -1;
+    if (state != TOKEN_AWAY || !mac_equal(&ret->machine, &m->mac))
+        return err_set(e, ERR_STATE, "machine '%s' cannot come back to boot %lld, which is %s", m->name,
+                       (long long)ret->id, boot_state_name(ret->state));
+    return boot_returnable(c, ret, e);
+}
+
+int boot_return(struct catalog *c, const struct mac *machine, const char *token, const char *address,
+                struct boot *ret, struct err *e)
+{
+    struct machine m;
+    struct boot b;
+    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE], why[60];
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0 || machine_by_mac(c, machine, &m, e) < 0 || check_free(c, &m, e) < 0 ||
+        away_boot(c, &m, token, &b, e) < 0)
+        return -1;
+    bool same = b.state == BOOT_INTERRUPTED;
+    snprintf(actor, sizeof actor, "machine %s", mac_format(&m.mac, mac));
+    snprintf(why, sizeof why, "its machine came back to boot %lld", (long long)b.id);
+    snprintf(b.address, sizeof b.address, "%s", address);
+    if (set_ending(c, b.id, same ? ENDING_NONE : ENDING_AUTO, e) < 0 ||
+        (!same && begin_again(c, &b, token, e) < 0) || set_lease(c, b.id, token, address, e) < 0 ||
+        boot_move(c, actor, &b, BOOT_RUNNING, same ? "its machine came back" : why, e) < 0 ||
+        boot_get(c, b.id, &b, e) < 0 || tx_commit(&tx, e) < 0)
+        return -1;
+    *ret = b;
+    return 0;
+}
+
+/* ---- what becomes of it -------------------------------------------------------------------------------- */
 
 static int set_result(struct catalog *c, const struct boot *b, const struct version_new *v, struct err *e)
 {

@@ -7,9 +7,11 @@ static const char *const state_names[] = {
     [BOOT_DISCARDED] = "discarded",   [BOOT_INTERRUPTED] = "interrupted", [BOOT_CANCELLED] = "cancelled",
 };
 
-/* Queued to interrupted: one that had been resumed. Interrupted to interrupted: another reason (a commit that was tried again and failed again). */
+/* Queued to interrupted: one that had been resumed. Interrupted to interrupted: another reason (a commit that was tried again and failed again).
+ * Queued and interrupted to running: a machine came back to a boot that had ended without it. */
 const bool boot_edges[BOOT_CANCELLED + 1][BOOT_CANCELLED + 1] = {
-    [BOOT_QUEUED] = {[BOOT_LEASED] = true, [BOOT_CANCELLED] = true, [BOOT_INTERRUPTED] = true},
+    [BOOT_QUEUED] =
+        {[BOOT_LEASED] = true, [BOOT_RUNNING] = true, [BOOT_CANCELLED] = true, [BOOT_INTERRUPTED] = true},
     [BOOT_LEASED] = {[BOOT_QUEUED] = true,
                      [BOOT_RUNNING] = true,
                      [BOOT_COMMITTING] = true,
@@ -18,8 +20,11 @@ const bool boot_edges[BOOT_CANCELLED + 1][BOOT_CANCELLED + 1] = {
     [BOOT_RUNNING] = {[BOOT_COMMITTING] = true, [BOOT_DISCARDED] = true, [BOOT_INTERRUPTED] = true},
     [BOOT_COMMITTING] =
         {[BOOT_COMMITTED] = true, [BOOT_BRANCHED] = true, [BOOT_DISCARDED] = true, [BOOT_INTERRUPTED] = true},
-    [BOOT_INTERRUPTED] =
-        {[BOOT_QUEUED] = true, [BOOT_COMMITTING] = true, [BOOT_DISCARDED] = true, [BOOT_INTERRUPTED] = true},
+    [BOOT_INTERRUPTED] = {[BOOT_QUEUED] = true,
+                          [BOOT_RUNNING] = true,
+                          [BOOT_COMMITTING] = true,
+                          [BOOT_DISCARDED] = true,
+                          [BOOT_INTERRUPTED] = true},
 };
 
 const char *boot_state_name(enum boot_state s)
@@ -28,8 +33,9 @@ const char *boot_state_name(enum boot_state s)
 }
 
 static const char *const ending_names[] = {
-    [ENDING_NONE] = NULL,         [ENDING_AUTO] = "auto",     [ENDING_DONE] = "done",
-    [ENDING_ABANDON] = "abandon", [ENDING_COMMIT] = "commit", [ENDING_DISCARD] = "discard",
+    [ENDING_NONE] = NULL,         [ENDING_AUTO] = "auto",       [ENDING_AWAY] = "away",
+    [ENDING_DONE] = "done",       [ENDING_ABANDON] = "abandon", [ENDING_COMMIT] = "commit",
+    [ENDING_DISCARD] = "discard",
 };
 
 const char *boot_ending_name(enum boot_ending ending)
@@ -240,7 +246,12 @@ static int move_event(struct catalog *c, const char *actor, const struct boot *b
     char what[32], object[OBJECT_SIZE], itself[OBJECT_SIZE];
     bool again = to == BOOT_QUEUED && b->state == BOOT_LEASED;
     bool resumed = to == BOOT_QUEUED && b->state == BOOT_INTERRUPTED;
-    snprintf(what, sizeof what, "boot-%s", again ? "requeued" : resumed ? "resumed" : boot_state_name(to));
+    bool reopened = to == BOOT_RUNNING && b->state != BOOT_LEASED;
+    snprintf(what, sizeof what, "boot-%s",
+             again      ? "requeued"
+             : resumed  ? "resumed"
+             : reopened ? "reopened"
+                        : boot_state_name(to));
     snprintf(object, sizeof object, "boot %lld", (long long)b->id);
     machine_object(&b->machine, itself);
     bool remote = strcmp(actor, itself) == 0; /* what the machine does itself */

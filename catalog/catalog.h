@@ -356,6 +356,7 @@ struct boot_image {
 enum boot_ending {
     ENDING_NONE,    /* nobody has said yet */
     ENDING_AUTO,    /* keep it if all of it is clean, else interrupted */
+    ENDING_AWAY,    /* as AUTO, of a machine without connection: until its next lease it may come back */
     ENDING_DONE,    /* the machine's own word: as AUTO, but a disk that cannot be judged is taken as clean */
     ENDING_ABANDON, /* as AUTO, but what is not clean is thrown away */
     ENDING_COMMIT,  /* an admin's word: clean or not */
@@ -437,9 +438,11 @@ enum token_state {
     TOKEN_NEXT,       /* its boot is queued, and this is the token of the script now */
     TOKEN_SUPERSEDED, /* its boot is queued, within the 10 minutes */
     TOKEN_ACTIVE,     /* its boot is leased or running by this token */
+    TOKEN_AWAY,       /* its boot ended without its machine, which may come back to it: boot_return */
     TOKEN_ENDED,      /* everything else: see the boot's state and result */
 };
-/* For a queued boot the images are those that the token stands for. Unknown: ERR_NOT_FOUND. */
+/* For a queued boot the images are those that the token stands for, for TOKEN_AWAY what the machine would go on with. Unknown:
+ * ERR_NOT_FOUND. */
 int boot_by_token(struct catalog *c, const char *token, struct boot *ret, enum token_state *ret_state,
                   struct err *e) must_check;
 
@@ -484,6 +487,16 @@ int boot_end(struct catalog *c, const char *actor, int64_t id, enum boot_state t
 int boot_resumable(struct catalog *c, int64_t id, struct boot *ret, struct err *e) must_check;
 /* interrupted -> queued, at the head, with what it had. Its overlays can be written to already. */
 int boot_resume(struct catalog *c, const char *actor, int64_t id, struct err *e) must_check;
+/* Whether the machine of a boot (as boot_by_token gives it for TOKEN_AWAY) finds its disks as it left them: ERR_STATE says which
+ * one not. */
+int boot_returnable(struct catalog *c, const struct boot *b, struct err *e) must_check;
+/* The machine is back with the token of a boot that ended without it (TOKEN_AWAY), and it runs again. Interrupted: the same boot,
+ * whose overlays can be written to already. Committed or branched: another one, upon the versions that were made of it, which
+ * takes over the token. ERR_STATE as boot_lease and boot_returnable. */
+int boot_return(struct catalog *c, const struct mac *machine, const char *token, const char *address,
+                struct boot *ret, struct err *e) must_check;
+/* Its machine cannot come back to it, although it was away when this ended: `why` is added to the boot's result. */
+int boot_no_return(struct catalog *c, int64_t id, const char *why, struct err *e) must_check;
 /* committing -> committed, or branched when for any version its image's head was not its parent: one transaction that
  * makes all rows, moves heads, and ends the boot. *ret: the state. */
 int boot_publish(struct catalog *c, int64_t id, const struct version_new *versions, size_t count,

@@ -86,6 +86,8 @@ int boot_unended(struct catalog *c, const struct mac *machine, struct boot *ret,
  * "" when that has none either (then *ret_image is the root). */
 int boot_kernel(struct catalog *c, const struct boot *b, size_t *ret_image, char ret[TEXT_SIZE],
                 struct err *e) must_check;
+/* The machine has another boot, or another disk: it cannot come back to one that ended without it. */
+int boot_leave_behind(struct catalog *c, const struct mac *machine, struct err *e) must_check;
 /* boot_next without a transaction of its own. */
 int boot_next_row(struct catalog *c, const struct mac *machine, struct boot *ret, struct err *e) must_check;
 

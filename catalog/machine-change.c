@@ -233,7 +233,8 @@ static int change_disk(struct changing *x, const struct machine_change *n, struc
     if (grows && n->disk_size < disk.size)
         return err_set(e, ERR_STATE, "machine '%s': its disk has %s, and can only grow", x->m.name,
                        format_size(disk.size, text));
-    if (grows && grow_disk(x, n->disk_size, e) < 0)
+    /* One that is away may have it mounted. */
+    if (boot_leave_behind(x->c, &x->m.mac, e) < 0 || (grows && grow_disk(x, n->disk_size, e) < 0))
         return -1;
     return other ? set_text(x, SQL_MACHINE_DISK_FILESYSTEM, "disk with ", n->disk_filesystem, e) : 0;
 }

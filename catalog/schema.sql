@@ -210,8 +210,9 @@ CREATE TABLE boot (
     address      TEXT,
     -- How it is to end, from the moment when somebody said so: 'auto' keeps what is clean, else the boot is interrupted;
     -- 'done' takes what nobody can judge for clean, 'commit' everything; 'abandon' throws away what is not clean, 'discard'
-    -- everything. NULL: nobody has.
-    ending       TEXT CHECK (ending IN ('auto', 'done', 'abandon', 'commit', 'discard')),
+    -- everything. 'away' is 'auto' of a machine that had no connection any more, and may come back to this boot with its
+    -- token, until it leases another one: then it becomes 'auto'. NULL: nobody has.
+    ending       TEXT CHECK (ending IN ('auto', 'away', 'done', 'abandon', 'commit', 'discard')),
     -- why it ended
     result       TEXT,
     comment      TEXT,
@@ -222,6 +223,7 @@ CREATE INDEX boot_machine ON boot (machine, state);
 CREATE INDEX boot_setup ON boot (setup, state);
 CREATE INDEX boot_state ON boot (state);
 CREATE INDEX boot_ended ON boot (ended) WHERE ended IS NOT NULL;
+CREATE INDEX boot_away ON boot (machine) WHERE ending = 'away';
 
 -- What a leased boot got, frozen by the lease; queued boots have none, but for resumed ones. The history survives the image, under the name that it had.
 CREATE TABLE boot_image (
@@ -262,7 +264,8 @@ CREATE TABLE temporal (
 CREATE INDEX temporal_image ON temporal (image, version);
 
 -- A token stands in a machine's boot script for exactly what that was rendered with. It is good while its boot is
--- queued: the newest one, and one that was superseded less than ten minutes ago.
+-- queued: the newest one, and one that was superseded less than ten minutes ago. The one that a boot was leased by is good
+-- until that has ended; where the machine comes back to what was committed of it, another boot takes the token over.
 CREATE TABLE token (
     token      TEXT PRIMARY KEY CHECK (length(token) = 16),
     boot       INTEGER NOT NULL REFERENCES boot ON DELETE CASCADE,

@@ -376,7 +376,8 @@ const char *const statement_sql[SQL_COUNT] = {
         "SELECT ?1, uuid, name, ?2, ?3, ?4, now() FROM setup WHERE uuid = ?5",
     [SQL_BOOT_MOVE] =
         "UPDATE boot SET state = ?1, result = coalesce(?2, result), "
-        "  leased = CASE ?1 WHEN 'leased' THEN now() WHEN 'queued' THEN NULL ELSE leased END, "
+        "  leased = CASE ?1 WHEN 'leased' THEN now() WHEN 'queued' THEN NULL WHEN 'running' THEN coalesce(leased, now()) "
+        "    ELSE leased END, "
         "  started = CASE ?1 WHEN 'running' THEN now() ELSE started END, "
         "  disconnected = CASE WHEN ?1 IN ('queued', 'leased') THEN NULL ELSE disconnected END, "
         "  ended = CASE WHEN ?1 IN ('queued', 'leased', 'running') THEN NULL ELSE coalesce(ended, now()) END "
@@ -394,6 +395,15 @@ const char *const statement_sql[SQL_COUNT] = {
         "  JOIN boot_image mine ON mine.boot = t.follows AND mine.position = t.follows_position "
         "WHERE t.follows = ? AND mine.keep AND b.state IN ('queued', 'leased', 'running', 'committing', 'interrupted') "
         "ORDER BY t.boot LIMIT 1",
+    [SQL_BOOT_AGAIN] =
+        "INSERT INTO boot (machine, setup, setup_name, origin, updates, comment, queued) "
+        "SELECT machine, setup, setup_name, origin, updates, comment, now() FROM boot WHERE id = ?",
+    [SQL_BOOT_ELSEWHERE] =
+        "SELECT m.name FROM boot b JOIN boot_image m ON m.boot = b.id JOIN image i ON i.uuid = m.image "
+        "WHERE b.id = ? AND m.keep AND i.type = 'user' AND " WRITTEN_ELSEWHERE("m.image", "b.machine") " LIMIT 1",
+    [SQL_BOOT_LEAVE_BEHIND] = "UPDATE boot SET ending = 'auto' WHERE machine = ? AND ending = 'away'",
+    [SQL_BOOT_NO_RETURN] =
+        "UPDATE boot SET ending = 'auto', result = coalesce(result || '; ', '') || ? WHERE id = ? AND ending = 'away'",
     [SQL_BOOT_ENDING] = "UPDATE boot SET ending = ? WHERE id = ?",
     [SQL_BOOT_DISCONNECTED] = "UPDATE boot SET disconnected = nullif(?, 0) WHERE id = ?",
     [SQL_BOOT_IMAGE_ADD] =
@@ -431,6 +441,7 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_TOKENS_SUPERSEDE] =
         "UPDATE token SET superseded = now() WHERE superseded IS NULL AND token <> ? "
         "AND boot IN (SELECT id FROM boot WHERE machine = ?)",
+    [SQL_TOKEN_HAND_ON] = "UPDATE token SET boot = ? WHERE token = ?",
     [SQL_SCRIPT_NEXT] = MACHINE "WHERE m.script_done <> m.script_wanted AND m.mac > ? ORDER BY m.mac LIMIT 1",
     [SQL_SCRIPT_GENERATION] = "SELECT script_wanted FROM machine WHERE mac = ?",
     [SQL_SCRIPT_DONE] = "UPDATE machine SET script_done = max(script_done, ?) WHERE mac = ?",

@@ -126,7 +126,9 @@ static int boot_of_token(struct handle *h, struct boot *b, enum token_state *sta
         return -1;
     if (!mac_equal(&b->machine, &h->machine.mac))
         return err_set(e, ERR_DENIED, "the token is that of another machine");
-    if (*state == TOKEN_ENDED)
+    if (*state == TOKEN_AWAY && !h->admin)
+        return guarded(&h->server->guard, boot_returnable, b, e);
+    if (*state == TOKEN_ENDED || *state == TOKEN_AWAY)
         return err_set(e, ERR_STATE, "boot %" PRId64 " of %s is %s: %s", b->id, b->machine_name,
                        boot_state_name(b->state), *b->result ? b->result : "its token is too old");
     return 0;
@@ -248,6 +250,13 @@ static int lease(struct handle *h, struct err *e)
     return join_leased(h, &b, e);
 }
 
+/* Nothing else of it runs: it is since its last lease that it is away. */
+static int come_back(struct handle *h, struct boot *b, struct err *e)
+{
+    struct publisher publisher = server_publisher(h->server);
+    return publish_return(&publisher, b, h->peer.text, e) < 0 ? -1 : join_leased(h, b, e);
+}
+
 static int bind_by_token(struct handle *h, struct err *e)
 {
     struct boot b, running;
@@ -256,6 +265,8 @@ static int bind_by_token(struct handle *h, struct err *e)
         return -1;
     if (state == TOKEN_ACTIVE)
         return join_leased(h, &b, e);
+    if (state == TOKEN_AWAY)
+        return come_back(h, &b, e);
     if (guarded(&h->server->guard, boot_running, &h->machine.mac, &running, e) == 0) {
         if (h->admin)
             return err_set(e, ERR_STATE, "boot %" PRId64 " of %s is running", running.id,

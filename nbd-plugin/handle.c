@@ -48,7 +48,7 @@ static void describe_boot(struct handle *h, const struct boot *b)
     const struct boot_image *image = &b->images[h->disk];
     int n = snprintf(h->description, sizeof h->description,
                      "machine %s, boot %" PRId64 " (%s%s): ", h->machine.name, b->id,
-                     h->session ? "running" : "queued", b->update ? ", update" : "");
+                     h->session ? "running" : boot_state_name(b->state), b->update ? ", update" : "");
     char *rest = h->description + n;
     size_t left = sizeof h->description - (size_t)n;
     if (h->disk == OWN_DISK)

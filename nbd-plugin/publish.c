@@ -232,6 +232,20 @@ static int part_extract_kernel(struct publisher *p, struct part *part, struct er
     return 0;
 }
 
+/* A machine that comes back must not find a disk without what it wrote there. */
+static int check_scratch(struct publisher *p, const struct boot *b, struct err *e)
+{
+    char why[TEXT_SIZE];
+    for (size_t n = 0; n < b->nimages && b->ending == ENDING_AWAY; n++) {
+        cleanup(free) char *dir = conf_overlay_dir(p->conf, b->id, n);
+        if (b->images[n].keep || !path_exists(dir))
+            continue;
+        snprintf(why, sizeof why, "what it wrote to image %s is not kept", b->images[n].name);
+        return guarded(p->guard, boot_no_return, b->id, why, e);
+    }
+    return 0;
+}
+
 static int parts_publish(struct publisher *p, int64_t boot, struct parts *ps, enum boot_state *ret,
                          struct err *e)
 {
@@ -277,6 +291,7 @@ static int parts_build(struct publisher *p, struct parts *ps, struct err *e)
     return 0;
 }
 
+/* *ret BOOT_INTERRUPTED: not clean, and *e says which and why; the catalog does not know yet. */
 static int commit_boot(struct publisher *p, const struct boot *b, struct overlay *const *overlays,
                        enum boot_state *ret, struct err *e)
 {
@@ -294,9 +309,11 @@ static int commit_boot(struct publisher *p, const struct boot *b, struct overlay
         *ret = BOOT_DISCARDED;
         return guarded(p->guard, boot_end, "server", b->id, BOOT_DISCARDED, e->msg, e);
     }
-    if (!clean)
-        return -1;
-    if (parts_build(p, &ps, e) < 0)
+    if (!clean) {
+        *ret = BOOT_INTERRUPTED;
+        return 0;
+    }
+    if (parts_build(p, &ps, e) < 0 || check_scratch(p, b, e) < 0)
         return -1;
     return parts_publish(p, b->id, &ps, ret, e);
 }
@@ -317,12 +334,16 @@ int publish_finish(struct publisher *p, int64_t boot, struct overlay *const *ove
         return -1;
     if (b.state == BOOT_COMMITTING) {
         enum boot_state state;
-        if (commit_boot(p, &b, overlays, &state, e) < 0) {
+        int r = commit_boot(p, &b, overlays, &state, e);
+        if (r < 0 || state == BOOT_INTERRUPTED) {
             struct err ending;
             if (is_stopping(p))
                 return err_wrap(e, "boot %" PRId64 " of %s is committed when a server runs again", boot,
                                 b.machine_name);
-            if (guarded(p->guard, boot_end, "server", boot, BOOT_INTERRUPTED, e->msg, &ending) < 0)
+            /* What a commit has begun is for another commit. */
+            if ((r < 0 && b.ending == ENDING_AWAY &&
+                 guarded(p->guard, boot_no_return, boot, "its commit failed", &ending) < 0) ||
+                guarded(p->guard, boot_end, "server", boot, BOOT_INTERRUPTED, e->msg, &ending) < 0)
                 log_error("boot %" PRId64 ": %s", boot, ending.msg);
             return err_wrap(e, "boot %" PRId64 " of %s is interrupted", boot, b.machine_name);
         }

@@ -57,6 +57,9 @@ int publish_check_not_begun(struct publisher *p, const struct boot *b, size_t n,
                             struct err *e) must_check;
 /* overlays/<boot>, with all disks of the boot, and before them what was made of them. */
 int publish_remove_overlays(struct publisher *p, int64_t boot, struct err *e) must_check;
+/* The machine of *b, a boot as boot_by_token gives it for TOKEN_AWAY, is back: boot_return, after the overlays of an interrupted
+ * one can be written to again. *b: the boot that runs. (resume.c) */
+int publish_return(struct publisher *p, struct boot *b, const char *address, struct err *e) must_check;
 /* Waits a moment where somebody else is about to close it. *ret stays NULL when there is none. */
 int publish_open_overlay(const struct conf *conf, const char *dir, struct overlay **ret,
                          struct err *e) must_check;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* An interrupted boot goes on: interrupted -> queued. All that is done before the catalog says so can be done again, and a
- * commit or discard in its place finds the overlays as good as before. */
+/* An interrupted boot goes on: interrupted -> queued, or -> running where its machine was merely away. All that is done before
+ * the catalog says so can be done again, and a commit or discard in its place finds the overlays as good as before. */
 #include "nbd-plugin/publish.h"
 
 #include "lib/base/cleanup.h"
@@ -35,8 +35,8 @@ int publish_check_not_begun(struct publisher *p, const struct boot *b, size_t n,
                    version, b->id);
 }
 
-/* Each overlay that the boot has, closed again after `visit`. */
-static int each_overlay(struct publisher *p, const struct boot *b,
+/* Each overlay that the boot has, closed again after `visit`. running: its machine has all of them mounted. */
+static int each_overlay(struct publisher *p, const struct boot *b, bool running,
                         int (*visit)(struct publisher *p, const struct boot *b, size_t n, struct overlay *o,
                                      struct err *e),
                         struct err *e)
@@ -44,7 +44,7 @@ static int each_overlay(struct publisher *p, const struct boot *b,
     for (size_t n = 0; n < b->nimages; n++) {
         cleanup(free) char *dir = conf_overlay_dir(p->conf, b->id, n);
         cleanup(overlay) struct overlay *o = NULL;
-        if (publish_open_overlay(p->conf, dir, &o, e) < 0 && drop_scratch(b, n, dir, e) < 0)
+        if (publish_open_overlay(p->conf, dir, &o, e) < 0 && (running || drop_scratch(b, n, dir, e) < 0))
             return err_wrap(e, "image %s", b->images[n].name);
         if (o && visit(p, b, n, o, e) < 0)
             return err_wrap(e, "image %s", b->images[n].name);
@@ -90,8 +90,17 @@ int publish_resume(struct publisher *p, int64_t boot, const char *actor, struct 
     struct boot b;
     if (guarded(p->guard, boot_resumable, boot, &b, e) < 0)
         return -1;
-    if (p->hooks.remove_kernel(p->conf, boot, e) < 0 || each_overlay(p, &b, publish_check_not_begun, e) < 0 ||
-        extract_kernel(p, &b, e) < 0 || each_overlay(p, &b, unseal, e) < 0)
+    if (p->hooks.remove_kernel(p->conf, boot, e) < 0 ||
+        each_overlay(p, &b, false, publish_check_not_begun, e) < 0 || extract_kernel(p, &b, e) < 0 ||
+        each_overlay(p, &b, false, unseal, e) < 0)
         return err_wrap(e, "boot %" PRId64, boot);
     return guarded(p->guard, boot_resume, actor, boot, e);
+}
+
+int publish_return(struct publisher *p, struct boot *b, const char *address, struct err *e)
+{
+    if (b->state == BOOT_INTERRUPTED &&
+        (each_overlay(p, b, true, publish_check_not_begun, e) < 0 || each_overlay(p, b, true, unseal, e) < 0))
+        return err_wrap(e, "boot %" PRId64, b->id);
+    return guarded(p->guard, boot_return, &b->machine, b->token, address, b, e);
 }

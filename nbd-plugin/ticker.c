@@ -172,13 +172,13 @@ static int watch_disconnected(struct server *s, struct session *session, uint64_
         return server_reset_boot(s, &session->boot, "leased, but nothing came for the lease time", 0, e);
     }
     if (seconds >= conf->boot.grace && was_shut_down(s, session))
-        return server_end_boot(s, boot, ENDING_AUTO, FENCE_ALL, "server",
+        return server_end_boot(s, boot, ENDING_AWAY, FENCE_ALL, "server",
                                "the machine was shut down: its disks are clean and its connections gone", 0,
                                e);
     if (seconds < conf->boot.abandon)
         return 0;
     bool discard = conf->boot.on_interrupt == CONF_INTERRUPT_DISCARD;
-    return server_end_boot(s, boot, discard ? ENDING_ABANDON : ENDING_AUTO, FENCE_ALL, "server",
+    return server_end_boot(s, boot, discard ? ENDING_ABANDON : ENDING_AWAY, FENCE_ALL, "server",
                            "abandoned: without connection for too long", 0, e);
 }
 

@@ -12,7 +12,8 @@ static const char *const edges[] = {
     "leased committing",       "leased discarded",       "leased interrupted",     "running committing",
     "running discarded",       "running interrupted",    "committing committed",   "committing branched",
     "committing discarded",    "committing interrupted", "interrupted committing", "interrupted discarded",
-    "interrupted interrupted", "interrupted queued",     "queued interrupted",
+    "interrupted interrupted", "interrupted queued",     "queued interrupted",     "queued running",
+    "interrupted running",
 };
 
 static bool is_edge(enum boot_state from, enum boot_state to)
@@ -136,6 +137,7 @@ static void how_it_is_to_end_is_kept(void)
         enum boot_state state;
     } all[] = {
         {ENDING_AUTO, true, BOOT_COMMITTING},    {ENDING_DONE, true, BOOT_COMMITTING},
+        {ENDING_AWAY, true, BOOT_COMMITTING},    {ENDING_AWAY, false, BOOT_DISCARDED},
         {ENDING_ABANDON, true, BOOT_COMMITTING}, {ENDING_COMMIT, true, BOOT_COMMITTING},
         {ENDING_DISCARD, true, BOOT_DISCARDED},  {ENDING_COMMIT, false, BOOT_DISCARDED},
     };
@@ -478,6 +480,151 @@ static void all_versions_of_a_boot_or_none(void)
     bench_close(&b);
 }
 
+/* ---- back again -------------------------------------------------------------------------------------------------- */
+
+/* An update that its machine has left; *ret_token: what that was leased by. */
+static int64_t away(struct bench *b, const struct mac *machine, char ret_token[TOKEN_SIZE])
+{
+    struct boot boot;
+    struct script_job job = {.generation = 0};
+    int64_t id;
+    CHECK_OK(boot_queue(b->c, "alice", machine, &b->setup, true, "why", &id, NULL, &e));
+    while (script_next(b->c, NULL, &job, &e) == 0) {
+        if (mac_equal(&job.machine.mac, machine))
+            memcpy(ret_token, job.boot.token, TOKEN_SIZE);
+        CHECK_OK(script_done(b->c, &job, &e));
+    }
+    lease_of(b, machine, ret_token, &boot);
+    CHECK(boot.id == id);
+    CHECK_OK(boot_start(b->c, id, &e));
+    CHECK_OK(boot_begin_end(b->c, "server", id, ENDING_AWAY, "it is away", &e));
+    CHECK(state_of(b, ret_token) == TOKEN_ENDED); /* until that is over */
+    return id;
+}
+
+static enum boot_state publish_as(struct bench *b, int64_t id, uint64_t version)
+{
+    enum boot_state ret;
+    struct version_new v = bench_version(&b->image, version, get(b, id).images[0].version);
+    CHECK_OK(boot_publish(b->c, id, &v, 1, &ret, &e));
+    return ret;
+}
+
+static void cannot_return(struct bench *b, const char *token, const char *why)
+{
+    struct boot boot;
+    int64_t events = bench_ask(b, "SELECT count(*) FROM event");
+    CHECK_FAILS(boot_return(b->c, &b->mac, token, "10.0.0.7", &boot, &e), ERR_STATE);
+    CHECK(strstr(e.msg, why) && bench_ask(b, "SELECT count(*) FROM event") == events);
+}
+
+static void a_machine_goes_on_with_what_was_committed(void)
+{
+    struct bench b = bench_open();
+    struct boot boot, again;
+    char token[TOKEN_SIZE];
+    int64_t id = away(&b, &b.mac, token), later = bench_queue(&b, false);
+    struct mac other = bench_mac(2);
+    bench_machine(b.c, 2, NULL);
+    CHECK(publish_as(&b, id, START + 9) == BOOT_COMMITTED);
+    publish_image(&b, START + 20); /* what is the latest now is none of its business */
+    bench_render(&b);
+    enum token_state state;
+    CHECK_OK(boot_by_token(b.c, token, &boot, &state, &e));
+    CHECK(state == TOKEN_AWAY && boot.id == id && boot.images[0].version == START + 9);
+    CHECK_FAILS(boot_return(b.c, &other, token, "10.0.0.8", &again, &e), ERR_STATE);
+    db_set_now(b.c, START + 30);
+    CHECK_OK(boot_return(b.c, &b.mac, token, "10.0.0.7", &again, &e));
+    CHECK(again.id > later && again.state == BOOT_RUNNING && again.update && !again.from_default);
+    CHECK(again.queued == START + 30 && again.leased == START + 30 && again.started == START + 30);
+    CHECK(again.nimages == 1 && again.images[0].version == START + 9 && again.images[0].keep);
+    CHECK_STR(again.token, token);
+    CHECK_STR(again.address, "10.0.0.7");
+    CHECK_STR(again.result, "its machine came back to boot 1");
+    CHECK(bench_ask(&b, "SELECT comment = 'why' FROM boot ORDER BY id DESC") == 1);
+    CHECK(state_of(&b, token) == TOKEN_ACTIVE && bench_render(&b).kind == SCRIPT_WAIT);
+    boot = get(&b, id);
+    CHECK(boot.state == BOOT_COMMITTED && boot.images[0].version == START &&
+          boot.images[0].result == START + 9);
+    CHECK(get(&b, later).state == BOOT_QUEUED);
+    cannot_return(&b, token, "is running");
+
+    /* A branch is its own as well. And where the machine has leased another boot, nothing of this is left. */
+    CHECK_OK(boot_begin_end(b.c, "server", again.id, ENDING_AWAY, "it is away", &e));
+    CHECK(publish_as(&b, again.id, START + 40) == BOOT_BRANCHED && state_of(&b, token) == TOKEN_AWAY);
+    CHECK(lease(&b, NULL).id == later);
+    CHECK_OK(boot_requeue(b.c, later, "nothing came", &e));
+    CHECK(state_of(&b, token) == TOKEN_ENDED);
+    cannot_return(&b, token, "branched");
+    bench_close(&b);
+}
+
+static void an_interrupted_boot_is_the_same_again(void)
+{
+    struct bench b = bench_open();
+    struct boot boot;
+    char token[TOKEN_SIZE];
+    int64_t id = away(&b, &b.mac, token);
+    db_set_now(b.c, START + 30);
+    end(&b, id, BOOT_INTERRUPTED);
+    CHECK(state_of(&b, token) == TOKEN_AWAY);
+    CHECK_OK(boot_return(b.c, &b.mac, token, "10.0.0.9", &boot, &e));
+    CHECK(boot.id == id && boot.state == BOOT_RUNNING && !boot.resumed && boot.ending == ENDING_NONE);
+    CHECK(boot.leased == START && boot.ended == 0 && boot.images[0].keep);
+    CHECK_STR(boot.address, "10.0.0.9");
+    CHECK(bench_ask(&b, "SELECT count(*) FROM event WHERE what = 'boot-reopened'") == 1);
+    /* Somebody else's word about it stands above. */
+    CHECK_OK(boot_begin_end(b.c, "server", id, ENDING_AWAY, "it is away", &e));
+    end(&b, id, BOOT_INTERRUPTED);
+    end(&b, id, BOOT_COMMITTING);
+    end(&b, id, BOOT_INTERRUPTED);
+    CHECK(state_of(&b, token) == TOKEN_ENDED);
+    cannot_return(&b, token, "interrupted");
+    bench_close(&b);
+}
+
+/* Whatever it has mounted must be as it left it. */
+static void a_disk_that_is_not_as_it_was_keeps_a_machine_out(void)
+{
+    struct bench b = bench_open();
+    struct boot boot;
+    char token[TOKEN_SIZE];
+    struct mac other = bench_mac(2);
+    struct uuid home = bench_image(b.c, "home", "alice", "user"),
+                scratch = bench_image(b.c, "scratch", "alice", "temporal");
+    struct setup_image three[] = {{.image = b.image}, {.image = home}, {.image = scratch}};
+    struct machine_change grow = {.disk_size = UINT64_C(1) << 30};
+    struct temporal t;
+    int64_t id;
+    bench_machine(b.c, 2, NULL);
+    CHECK_OK(setup_create(b.c, "alice", "three", "alice", three, 3, &b.setup, &e));
+
+    id = away(&b, &b.mac, token);
+    CHECK_OK(boot_no_return(b.c, id, "a disk is gone", &e));
+    CHECK(publish_as(&b, id, START + 1) == BOOT_COMMITTED);
+    CHECK_STR(get(&b, id).result, "it is away; a disk is gone");
+    cannot_return(&b, token, "cannot come back to boot 1, which is committed");
+
+    id = away(&b, &b.mac, token);
+    CHECK(publish_as(&b, id, START + 2) == BOOT_COMMITTED);
+    CHECK_OK(machine_set(b.c, "root", &b.mac, &grow, &e)); /* with the file system on it */
+    cannot_return(&b, token, "is committed");
+
+    id = away(&b, &b.mac, token);
+    CHECK(publish_as(&b, id, START + 3) == BOOT_COMMITTED);
+    CHECK_OK(boot_queue(b.c, "alice", &other, &b.setup, false, NULL, &id, NULL, &e));
+    lease_of(&b, &other, NULL, &boot);
+    cannot_return(&b, token, "is committed: image home is in use by another machine");
+    end(&b, id, BOOT_INTERRUPTED);
+    CHECK_OK(version_mark_damaged(b.c, &b.image, START + 3, "rotten", &e));
+    cannot_return(&b, token, "damaged");
+    CHECK(bench_ask(&b, "UPDATE version SET state = 'published', damage = NULL") == -1);
+    CHECK_OK(temporal_find(b.c, &b.mac, &scratch, &t, &e));
+    CHECK_OK(temporal_drop(b.c, "root", t.id, "asked for", &e));
+    cannot_return(&b, token, "what the machine kept of image scratch was dropped");
+    bench_close(&b);
+}
+
 /* ---- what goes with what ------------------------------------------------------------------------------------------ */
 
 static void cascades(void)
@@ -698,6 +845,9 @@ int main(void)
     UNIT(a_commit_is_the_next_latest);
     UNIT(a_commit_beside_another_is_a_branch);
     UNIT(all_versions_of_a_boot_or_none);
+    UNIT(a_machine_goes_on_with_what_was_committed);
+    UNIT(an_interrupted_boot_is_the_same_again);
+    UNIT(a_disk_that_is_not_as_it_was_keeps_a_machine_out);
     UNIT(cascades);
     UNIT(a_pegged_version_stays);
     UNIT(one_queue_many_takers);
