@@ -5,9 +5,11 @@
 
 #include "lib/base/cleanup.h"
 #include "lib/base/parse.h"
+#include "lib/base/spawn.h"
 #include "lib/store/overlay.h"
 #include "lib/store/store.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 DEFINE_CLEANUP(store, struct store, store_close);
@@ -47,5 +49,5 @@ int main(int argc, char **argv)
     if (extract(argv, &e) == 0)
         return 0;
     fprintf(stderr, "%s\n", e.msg);
-    return (int)e.code;
+    return e.sys == ENOSPC || e.sys == EDQUOT ? SPAWN_NO_SPACE : (int)e.code;
 }

@@ -181,8 +181,8 @@ int spawn_limited(const char *const *argv, const struct spawn_limits *limits, st
     if (code == 0)
         return 0;
     clean_line(said);
-    return err_set(e, code <= ERR_CORRUPT ? (enum errc)code : ERR_FAILED, "%s",
-                   *said ? said : "the child gave no reason");
+    return err_set_sys(e, code <= ERR_CORRUPT ? (enum errc)code : ERR_FAILED,
+                       code == SPAWN_NO_SPACE ? ENOSPC : 0, "%s", *said ? said : "the child gave no reason");
 }
 
 /* Not by PATH: tools of administration are not in that of every user. */

@@ -16,8 +16,10 @@ struct spawn_limits {
     uint64_t file_bytes; /* no file may grow longer */
 };
 
-/* Runs a program of ours, argv[0] its path. It tells an error as its exit status (enum errc) and one line on stderr, which
- * fill *e. */
+/* The exit status that says: sys = ENOSPC. */
+#define SPAWN_NO_SPACE 28
+/* Runs a program of ours, argv[0] its path. It tells an error as its exit status (enum errc, or that above) and one line on
+ * stderr, which fill *e. */
 int spawn_limited(const char *const *argv, const struct spawn_limits *limits, struct err *e) must_check;
 
 struct spawn_tool {

@@ -194,6 +194,10 @@ static void a_child_that_hangs_is_killed(void)
     const char *const rude[] = {"/bin/sh", "-c", "printf 'a\\033[2Jb\\nsecond' >&2; exit 3", NULL};
     CHECK_FAILS(spawn_limited(rude, &enough, &e), ERR_NOT_FOUND);
     CHECK_STR(e.msg, "a?[2Jb");
+    const char *const full[] = {"/bin/sh", "-c", "echo full >&2; exit 28", NULL};
+    CHECK_FAILS(spawn_limited(full, &enough, &e), ERR_FAILED);
+    CHECK(e.sys == ENOSPC);
+    CHECK_STR(e.msg, "full");
     const char *const loud[] = {"/bin/sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x >&2; exit 1", NULL};
     CHECK_FAILS(spawn_limited(loud, &enough, &e), ERR_FAILED);
 }
