@@ -269,6 +269,17 @@ int boot_end(struct catalog *c, const char *actor, int64_t id, enum boot_state t
     return tx_commit(&tx, e);
 }
 
+int boot_want_space(struct catalog *c, int64_t id, uint64_t wanted, const char *why, struct err *e)
+{
+    cleanup(tx) struct catalog *tx = NULL;
+    if (tx_begin(c, &tx, e) < 0 || boot_end(c, "server", id, BOOT_INTERRUPTED, why, e) < 0)
+        return -1;
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOT_SPACE_WANTED);
+    put_int(s, (int64_t)wanted);
+    put_int(s, id);
+    return stmt_run(s, e) < 0 ? -1 : tx_commit(&tx, e);
+}
+
 /* ---- on again ------------------------------------------------------------------------------------------ */
 
 int boot_resumable(struct catalog *c, int64_t id, struct boot *ret, struct err *e)

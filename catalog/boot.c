@@ -197,15 +197,12 @@ int boot_unended(struct catalog *c, const struct mac *machine, struct boot *ret,
     return boot_take(c, s, ret, e);
 }
 
-int boots_in_state(struct catalog *c, enum boot_state state, struct boot **ret, size_t *ret_count,
-                   struct err *e)
+static int boots_take(struct catalog *c, struct stmt *s, struct boot **ret, size_t *ret_count, struct err *e)
 {
     cleanup(free) void *list = NULL;
     struct boot b;
     size_t count = 0;
     int row;
-    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOTS_IN_STATE);
-    put_text(s, boot_state_name(state));
     while ((row = boot_take(c, s, &b, e)) > 0) {
         if (list_append(&list, &count, &b, sizeof b, e) < 0)
             return -1;
@@ -215,6 +212,22 @@ int boots_in_state(struct catalog *c, enum boot_state state, struct boot **ret, 
     *ret = steal(&list);
     *ret_count = count;
     return 0;
+}
+
+int boots_in_state(struct catalog *c, enum boot_state state, struct boot **ret, size_t *ret_count,
+                   struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOTS_IN_STATE);
+    put_text(s, boot_state_name(state));
+    return boots_take(c, s, ret, ret_count, e);
+}
+
+int boots_with_space(struct catalog *c, uint64_t free_bytes, struct boot **ret, size_t *ret_count,
+                     struct err *e)
+{
+    cleanup(stmt) struct stmt *s = stmt_use(c, SQL_BOOTS_WITH_SPACE);
+    put_int(s, (int64_t)free_bytes);
+    return boots_take(c, s, ret, ret_count, e);
 }
 
 int boot_check(struct catalog *c, const struct boot *b, struct err *e)

@@ -482,6 +482,14 @@ int boot_begin_end(struct catalog *c, const char *actor, int64_t id, enum boot_e
 /* leased|running|committing|interrupted -> DISCARDED or INTERRUPTED. `why` as above. ERR_STATE for any other edge. */
 int boot_end(struct catalog *c, const char *actor, int64_t id, enum boot_state to, const char *why,
              struct err *e) must_check;
+/* committing -> INTERRUPTED, because there was no space: the server ends it as it was to end, once `wanted` bytes are free. Any
+ * other edge that it takes before makes that void. */
+int boot_want_space(struct catalog *c, int64_t id, uint64_t wanted, const char *why,
+                    struct err *e) must_check;
+/* Those that want no more than is free, oldest first; *ret is malloc'ed. None while a boot is committing, which takes of the
+ * same space. */
+int boots_with_space(struct catalog *c, uint64_t free_bytes, struct boot **ret, size_t *ret_count,
+                     struct err *e) must_check;
 /* Whether an interrupted boot can go on: ERR_STATE when it is in another state, its machine is not managed, or a version that
  * it stands on is damaged. */
 int boot_resumable(struct catalog *c, int64_t id, struct boot *ret, struct err *e) must_check;

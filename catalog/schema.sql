@@ -215,8 +215,12 @@ CREATE TABLE boot (
     ending       TEXT CHECK (ending IN ('auto', 'away', 'done', 'abandon', 'commit', 'discard')),
     -- why it ended
     result       TEXT,
+    -- It was interrupted for want of space, and is to end as `ending` says once so many bytes are free on the file system
+    -- of the images. NULL: it was not.
+    space_wanted INTEGER,
     comment      TEXT,
-    CHECK (state <> 'committing' OR ending IS NOT NULL)
+    CHECK (state <> 'committing' OR ending IS NOT NULL),
+    CHECK (state = 'interrupted' OR space_wanted IS NULL)
 ) STRICT;
 CREATE UNIQUE INDEX boot_active ON boot (machine) WHERE state IN ('leased', 'running');
 CREATE INDEX boot_machine ON boot (machine, state);

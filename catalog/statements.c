@@ -140,8 +140,11 @@ const char *const statement_sql[SQL_COUNT] = {
         "FROM version v JOIN image i ON i.uuid = v.image JOIN damage_remedy r ON r.image = v.image AND r.number = v.number "
         "WHERE v.state = 'damaged' ORDER BY i.owner, i.name, v.number",
     [SQL_TROUBLE_INTERRUPTED] =
-        "SELECT 'boot ' || b.id || ' of ' || m.name, 'it was interrupted, and waits for a decision: ' || "
-        "  coalesce(b.result, ''), 'labboot boot commit ' || b.id || ', or discard' "
+        "SELECT 'boot ' || b.id || ' of ' || m.name, "
+        "  'it was interrupted, and waits for ' || iif(b.space_wanted IS NULL, 'a decision', 'space') || ': ' || "
+        "  coalesce(b.result, ''), "
+        "  iif(b.space_wanted IS NULL, 'labboot boot commit ' || b.id || ', or discard', "
+        "    'labboot gc, or labboot image keep; or labboot boot discard ' || b.id) "
         "FROM boot b JOIN machine m ON m.mac = b.machine WHERE b.state = 'interrupted' AND (?1 IS NULL OR m.mac = ?1) ORDER BY b.id",
     [SQL_TROUBLE_STRANGERS] =
         "SELECT mac, 'it has the address ' || ip_text(address) || ', but is no machine''s', 'labboot machine add ' || mac "
@@ -371,11 +374,14 @@ const char *const statement_sql[SQL_COUNT] = {
         "  AND (b.state = 'committing' OR EXISTS (SELECT 1 FROM boot_image i WHERE i.boot = b.id AND i.keep)) "
         "ORDER BY b.state = 'committing', b.id LIMIT 1",
     [SQL_BOOTS_IN_STATE] = BOOT "WHERE b.state = ? ORDER BY b.id",
+    [SQL_BOOTS_WITH_SPACE] =
+        BOOT "WHERE b.state = 'interrupted' AND b.space_wanted <= ? "
+             "  AND NOT EXISTS (SELECT 1 FROM boot WHERE state = 'committing') ORDER BY b.id",
     [SQL_BOOT_ADD] =
         "INSERT INTO boot (machine, setup, setup_name, origin, updates, comment, queued) "
         "SELECT ?1, uuid, name, ?2, ?3, ?4, now() FROM setup WHERE uuid = ?5",
     [SQL_BOOT_MOVE] =
-        "UPDATE boot SET state = ?1, result = coalesce(?2, result), "
+        "UPDATE boot SET state = ?1, result = coalesce(?2, result), space_wanted = NULL, "
         "  leased = CASE ?1 WHEN 'leased' THEN now() WHEN 'queued' THEN NULL WHEN 'running' THEN coalesce(leased, now()) "
         "    ELSE leased END, "
         "  started = CASE ?1 WHEN 'running' THEN now() ELSE started END, "
@@ -405,6 +411,7 @@ const char *const statement_sql[SQL_COUNT] = {
     [SQL_BOOT_NO_RETURN] =
         "UPDATE boot SET ending = 'auto', result = coalesce(result || '; ', '') || ? WHERE id = ? AND ending = 'away'",
     [SQL_BOOT_ENDING] = "UPDATE boot SET ending = ? WHERE id = ?",
+    [SQL_BOOT_SPACE_WANTED] = "UPDATE boot SET space_wanted = ? WHERE id = ?",
     [SQL_BOOT_DISCONNECTED] = "UPDATE boot SET disconnected = nullif(?, 0) WHERE id = ?",
     [SQL_BOOT_IMAGE_ADD] =
         "INSERT INTO boot_image (boot, position, image, name, version, keep, temporal, follows, follows_position) "

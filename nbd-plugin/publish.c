@@ -326,6 +326,38 @@ int publish_remove_overlays(struct publisher *p, int64_t boot, struct err *e)
     return remove_tree(dir, e);
 }
 
+/* What the kept overlays hold is about the most that their versions take; and more than has just not been enough. */
+static uint64_t space_wanted(const struct publisher *p, const struct boot *b)
+{
+    uint64_t held = 0;
+    for (size_t i = 0; i < b->nimages; i++) {
+        cleanup(free) char *dir = conf_overlay_dir(p->conf, b->id, i);
+        held += b->images[i].keep ? tree_bytes(dir) : 0;
+    }
+    return max_u64(held, free_bytes(p->conf->server.images_dir) + PUBLISH_SPACE_GROWTH);
+}
+
+/* For the reason in *e. `failed`: its commit did; else it is not clean. */
+static int interrupt(struct publisher *p, const struct boot *b, bool failed, struct err *e)
+{
+    int r = 0;
+    struct err why;
+    char wanted[SIZE_TEXT_SIZE];
+    bool no_space = failed && (e->sys == ENOSPC || e->sys == EDQUOT);
+    if (failed && b->ending == ENDING_AWAY) /* what a commit has begun is for another commit */
+        r = guarded(p->guard, boot_no_return, b->id, "its commit failed", &why);
+    if (r == 0 && no_space) {
+        uint64_t bytes = space_wanted(p, b);
+        (void)err_wrap(e, "tried again by itself when %s are free", format_size(bytes, wanted));
+        r = guarded(p->guard, boot_want_space, b->id, bytes, e->msg, &why);
+    } else if (r == 0) {
+        r = guarded(p->guard, boot_end, "server", b->id, BOOT_INTERRUPTED, e->msg, &why);
+    }
+    if (r < 0)
+        log_error("boot %" PRId64 ": %s", b->id, why.msg);
+    return err_wrap(e, "boot %" PRId64 " of %s is interrupted", b->id, b->machine_name);
+}
+
 int publish_finish(struct publisher *p, int64_t boot, struct overlay *const *overlays, struct boot *ret,
                    struct err *e)
 {
@@ -336,16 +368,10 @@ int publish_finish(struct publisher *p, int64_t boot, struct overlay *const *ove
         enum boot_state state;
         int r = commit_boot(p, &b, overlays, &state, e);
         if (r < 0 || state == BOOT_INTERRUPTED) {
-            struct err ending;
             if (is_stopping(p))
                 return err_wrap(e, "boot %" PRId64 " of %s is committed when a server runs again", boot,
                                 b.machine_name);
-            /* What a commit has begun is for another commit. */
-            if ((r < 0 && b.ending == ENDING_AWAY &&
-                 guarded(p->guard, boot_no_return, boot, "its commit failed", &ending) < 0) ||
-                guarded(p->guard, boot_end, "server", boot, BOOT_INTERRUPTED, e->msg, &ending) < 0)
-                log_error("boot %" PRId64 ": %s", boot, ending.msg);
-            return err_wrap(e, "boot %" PRId64 " of %s is interrupted", boot, b.machine_name);
+            return interrupt(p, &b, r < 0, e);
         }
     }
     if (publish_remove_overlays(p, boot, e) < 0)

@@ -31,6 +31,9 @@ struct publish_hooks {
 };
 #define PUBLISH_RELEASE_SIZE 200
 
+/* So much more has to be free than when a commit found no space, before it is tried again. */
+#define PUBLISH_SPACE_GROWTH (64 * MIB)
+
 struct publisher {
     const struct conf *conf;
     struct guard *guard;
@@ -43,7 +46,8 @@ struct publisher {
 /* Finishes a boot whose end was begun (boot_begin_end), as was said then. `overlays`: one a disk of the boot, open handles that the
  * caller keeps owning, NULL for those that are to be opened here (those without a folder were never written).
  * *ret: how it ended. On failure (no space, a damaged base, a killed kernel reader) the boot is interrupted
- * with the reason, the overlays stay, and the message says it; but while p->stopping it stays COMMITTING. */
+ * with the reason, the overlays stay, and the message says it; but while p->stopping it stays COMMITTING. For want of space:
+ * the server tries it again by itself. */
 int publish_finish(struct publisher *p, int64_t boot, struct overlay *const *overlays, struct boot *ret,
                    struct err *e) must_check;
 

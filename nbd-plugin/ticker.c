@@ -221,7 +221,25 @@ static void make_room(struct server *s, int64_t now)
         log_error("make room: %s", e.msg);
 }
 
-static void watch_sessions(struct server *s)
+/* They end as they were to end, one after the other: each takes of the space. What was short need not have been space there
+ * (the kernel's folder, the overlay's own, a quota): so once an hour it need not have grown. Binding held. */
+static void end_again(struct server *s, bool hourly)
+{
+    cleanup(free) struct boot *boots = NULL;
+    size_t count;
+    struct err e;
+    uint64_t space = free_bytes(server_conf(s)->server.images_dir) + (hourly ? PUBLISH_SPACE_GROWTH : 0);
+    if (guarded(&s->guard, boots_with_space, space, &boots, &count, &e) < 0) {
+        log_error("boots that want space: %s", e.msg);
+        return;
+    }
+    for (size_t i = 0; i < (hourly ? count : min_u64(count, 1)); i++)
+        if (server_end_boot(s, boots[i].id, boots[i].ending, FENCE_ALL, "server",
+                            "tried again: there is space", 0, &e) < 0)
+            log_error("boot %" PRId64 ": %s", boots[i].id, e.msg);
+}
+
+static void watch_sessions(struct server *s, bool hourly)
 {
     int64_t now = time(NULL);
     pthread_mutex_lock(&s->binding);
@@ -243,6 +261,7 @@ static void watch_sessions(struct server *s)
             session->looked = false;
     }
     make_room(s, now);
+    end_again(s, hourly);
     counters_write(s);
     pthread_mutex_unlock(&s->binding);
 }
@@ -263,7 +282,7 @@ static void *tick(void *arg)
         if (n % TICKS_A_MINUTE == 0)
             drop_temporals(t.server);
         if (n % TICKS_A_SECOND == 0)
-            watch_sessions(t.server);
+            watch_sessions(t.server, n > 0 && n % TICKS_AN_HOUR == 0);
     }
     return NULL;
 }

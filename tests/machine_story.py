@@ -129,9 +129,9 @@ class Machine:
             assert disk[at:at + BLOCK] in self.allowed(at, certain), f"the block at {at}"
 
     def end(self):
-        """By the server that runs, or without one. What was interrupted is committed by an admin."""
-        until("an end", lambda: self.state() != "committing")
+        """By the server that runs, or without one. What was interrupted is committed by an admin, or by the server itself."""
         for _ in range(2):
+            until("an end", lambda: self.state() != "committing")
             if self.state() in ("leased", "running", "interrupted"):
                 with contextlib.suppress(CommandFailed):
                     self.lab.run("boot", "end" if self.state() != "interrupted" else "commit", "1",

@@ -224,7 +224,9 @@ say "a boot that was interrupted"
 sql "UPDATE boot SET state = 'interrupted', result = 'power cut' WHERE id = $boot"
 found "boot-interrupted nothing-queued script-stale" "boot $boot of lab1: it was interrupted.*power cut" lab1
 found "boot-interrupted script-stale server-stopped" "power cut"
-sql "UPDATE boot SET state = 'discarded' WHERE id = $boot"
+sql "UPDATE boot SET space_wanted = 1048576, result = 'the disk is full' WHERE id = $boot"
+found "boot-interrupted script-stale server-stopped" "boot $boot of lab1: it was interrupted, and waits for space: the disk is full"
+sql "UPDATE boot SET state = 'discarded', space_wanted = NULL WHERE id = $boot"
 
 say "a damaged version"
 lb boot queue lab1 lab > /dev/null

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 int full_pread(int fd, void *buf, size_t count, uint64_t offset, struct err *e)
@@ -239,6 +240,12 @@ uint64_t tree_bytes(const char *path)
     bytes_so_far = 0;
     (void)nftw(path, add_bytes, 16, FTW_PHYS | FTW_MOUNT);
     return bytes_so_far;
+}
+
+uint64_t free_bytes(const char *path)
+{
+    struct statvfs fs;
+    return statvfs(path, &fs) < 0 ? 0 : (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
 int lock_file(const char *path, bool wait, int *ret_fd, struct err *e)

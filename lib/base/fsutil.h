@@ -39,6 +39,8 @@ int each_entry(const char *dir, int (*each)(void *ctx, const char *name, struct 
                struct err *e) must_check;
 /* Bytes that a file, or all in a folder, takes on its file system; what cannot be looked at counts nothing. */
 uint64_t tree_bytes(const char *path);
+/* Bytes that may still be taken on the file system of `path`; 0 where it cannot be looked at. */
+uint64_t free_bytes(const char *path);
 
 /* An flock of `path` (made 0600 when missing), exclusive. wait=false: ERR_STATE when another holds it. The lock
  * goes when *ret_fd is closed; the file stays. */

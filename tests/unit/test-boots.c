@@ -159,6 +159,52 @@ static void how_it_is_to_end_is_kept(void)
     bench_close(&b);
 }
 
+static size_t with_space(struct bench *b, uint64_t bytes)
+{
+    struct boot *list;
+    size_t count;
+    CHECK_OK(boots_with_space(b->c, bytes, &list, &count, &e));
+    free(list);
+    return count;
+}
+
+/* Until it takes any other edge; and while another commits, which takes of the space, nobody has it. */
+static void who_wants_space_is_remembered(void)
+{
+    struct bench b = bench_open();
+    struct boot *list;
+    size_t count;
+    int64_t other, id = bench_queue(&b, true);
+    lease(&b, NULL);
+    CHECK_FAILS(boot_want_space(b.c, 99, 1000, "full", &e), ERR_NOT_FOUND);
+    CHECK_OK(boot_begin_end(b.c, "root", id, ENDING_DONE, "why", &e));
+    CHECK(with_space(&b, INT64_MAX) == 0);
+    CHECK_OK(boot_want_space(b.c, id, 1000, "full", &e));
+    CHECK(get(&b, id).state == BOOT_INTERRUPTED && with_space(&b, 999) == 0);
+    CHECK_STR(get(&b, id).result, "full");
+    CHECK_OK(boots_with_space(b.c, 1000, &list, &count, &e));
+    CHECK(count == 1 && list[0].id == id && list[0].ending == ENDING_DONE && list[0].nimages == 1);
+    free(list);
+
+    other = bench_queue(&b, true);
+    lease(&b, NULL);
+    end(&b, other, BOOT_COMMITTING);
+    CHECK(with_space(&b, 1000) == 0);
+    end(&b, other, BOOT_INTERRUPTED);
+    CHECK(with_space(&b, 1000) == 1);
+
+    end(&b, id, BOOT_COMMITTING);
+    end(&b, id, BOOT_INTERRUPTED);
+    CHECK(with_space(&b, INT64_MAX) == 0);
+    end(&b, id, BOOT_COMMITTING);
+    CHECK_OK(boot_want_space(b.c, id, 1000, "full", &e));
+    CHECK_OK(boot_resume(b.c, "root", id, &e));
+    CHECK(with_space(&b, INT64_MAX) == 0);
+    CHECK_OK(boot_cancel(b.c, "root", id, &e));
+    CHECK(get(&b, id).state == BOOT_INTERRUPTED && with_space(&b, INT64_MAX) == 0);
+    bench_close(&b);
+}
+
 static void queueing_is_refused_or_warned_about(void)
 {
     struct bench b = bench_open();
@@ -836,6 +882,7 @@ int main(void)
     UNIT(each_function_takes_its_edges_only);
     UNIT(a_boot_remembers_its_life);
     UNIT(how_it_is_to_end_is_kept);
+    UNIT(who_wants_space_is_remembered);
     UNIT(queueing_is_refused_or_warned_about);
     UNIT(what_is_kept);
     UNIT(a_users_image_is_kept_of_one_machine);
