@@ -233,10 +233,14 @@ static void end_again(struct server *s, bool hourly)
         log_error("boots that want space: %s", e.msg);
         return;
     }
-    for (size_t i = 0; i < (hourly ? count : min_u64(count, 1)); i++)
-        if (server_end_boot(s, boots[i].id, boots[i].ending, FENCE_ALL, "server",
-                            "tried again: there is space", 0, &e) < 0)
+    for (size_t i = 0; i < count; i++) {
+        int r = server_end_boot(s, boots[i].id, boots[i].ending, FENCE_ALL, "server",
+                                "tried again: there is space", 0, &e);
+        if (r < 0 && e.code != ERR_STATE) /* somebody else is at it: asked again in a second */
             log_error("boot %" PRId64 ": %s", boots[i].id, e.msg);
+        if (r == 0 && !hourly)
+            return;
+    }
 }
 
 static void watch_sessions(struct server *s, bool hourly)
