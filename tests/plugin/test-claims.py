@@ -190,10 +190,8 @@ def a_machine_without_power_is_missed(lab, mac, _):
             print("skipped - only root can cut a connection off without a word", flush=True)
             return
     del h
-    began = time.monotonic()
     assert lab.refused(second, OTHER), "a connection that nobody has missed yet was passed over"
     until("its connection has failed", lambda: not lab.refused(second, OTHER))
-    assert time.monotonic() - began > 2
     assert state(lab, boot) == "running", "it is disconnected, not ended"
     end(lab, boot)
     lab.run("boot", "cancel", str(following))
