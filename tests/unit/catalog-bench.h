@@ -158,6 +158,11 @@ static inline struct boot lease(struct bench *b, const char *token)
     return boot;
 }
 
+static inline void lease_of(struct bench *b, const struct mac *machine, const char *token, struct boot *ret)
+{
+    CHECK_OK(boot_lease(b->c, machine, token, "10.0.0.8", ret, &e));
+}
+
 static inline void end(struct bench *b, int64_t id, enum boot_state to)
 {
     static const char why[] = "the machine was reset";
