@@ -152,7 +152,7 @@ int boot_lease_taking(struct catalog *c, const struct mac *machine, const char *
     struct machine m;
     struct boot b;
     bool takes;
-    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE];
+    char actor[OBJECT_SIZE];
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0 || machine_by_mac(c, machine, &m, e) < 0)
         return -1;
@@ -163,7 +163,7 @@ int boot_lease_taking(struct catalog *c, const struct mac *machine, const char *
         temporal_attach(c, &b, e) < 0 || takeover_attach(c, &b, ready, count, &takes, e) < 0 ||
         boot_check(c, &b, e) < 0)
         return -1;
-    snprintf(actor, sizeof actor, "machine %s", mac_format(&m.mac, mac));
+    machine_object(&m.mac, actor);
     snprintf(b.address, sizeof b.address, "%s", address ? address : "");
     if (boot_leave_behind(c, &m.mac, e) < 0 || freeze(c, &b, e) < 0 ||
         set_lease(c, b.id, token, address, e) < 0 || boot_move(c, actor, &b, BOOT_LEASED, NULL, e) < 0 ||
@@ -178,13 +178,13 @@ int boot_lease_taking(struct catalog *c, const struct mac *machine, const char *
 int boot_start(struct catalog *c, int64_t id, struct err *e)
 {
     struct boot b;
-    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE];
+    char actor[OBJECT_SIZE];
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0)
         return -1;
     if (b.state != BOOT_LEASED)
         return 0;
-    snprintf(actor, sizeof actor, "machine %s", mac_format(&b.machine, mac));
+    machine_object(&b.machine, actor);
     if (boot_move(c, actor, &b, BOOT_RUNNING, NULL, e) < 0)
         return -1;
     return tx_commit(&tx, e);
@@ -385,13 +385,13 @@ int boot_return(struct catalog *c, const struct mac *machine, const char *token,
 {
     struct machine m;
     struct boot b;
-    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE], why[60];
+    char actor[OBJECT_SIZE], why[60];
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0 || machine_by_mac(c, machine, &m, e) < 0 || check_free(c, &m, e) < 0 ||
         away_boot(c, &m, token, &b, e) < 0)
         return -1;
     bool same = b.state == BOOT_INTERRUPTED;
-    snprintf(actor, sizeof actor, "machine %s", mac_format(&m.mac, mac));
+    machine_object(&m.mac, actor);
     snprintf(why, sizeof why, "its machine came back to boot %lld", (long long)b.id);
     snprintf(b.address, sizeof b.address, "%s", address);
     if (set_ending(c, b.id, same ? ENDING_NONE : ENDING_AUTO, e) < 0 ||

@@ -24,6 +24,7 @@ struct catalog;
 
 #define NAME_SIZE (NAME_MAX_LEN + 1)
 #define ACTOR_SIZE (2 * NAME_SIZE + 8) /* "root as alice" */
+#define OBJECT_SIZE 160                /* "image OWNER/NAME@VERSION" */
 #define TOKEN_LEN 16                   /* letters and digits, at least one letter */
 #define TOKEN_SIZE (TOKEN_LEN + 1)
 #define TEXT_SIZE 200 /* a boot's result, a kernel's release */
@@ -113,6 +114,8 @@ int machine_add(struct catalog *c, const char *actor, const struct machine_new *
 /* By name or any of its MACs in any spelling. ERR_NOT_FOUND (also for a text that is neither: ERR_USAGE). */
 int machine_find(struct catalog *c, const char *text, struct machine *ret, struct err *e) must_check;
 int machine_by_mac(struct catalog *c, const struct mac *any, struct machine *ret, struct err *e) must_check;
+/* "machine 52:54:…": what a machine is called in events, as their object and as their actor. */
+void machine_object(const struct mac *m, char ret[OBJECT_SIZE]);
 /* All machines, by name; *ret is malloc'ed. */
 int machines_all(struct catalog *c, struct machine **ret, size_t *ret_count, struct err *e) must_check;
 /* Its default setup; all zero: none. */

@@ -6,7 +6,6 @@
 
 #include "catalog/db.h"
 
-#define OBJECT_SIZE 160 /* "image OWNER/NAME@VERSION" */
 #define TOKEN_GRACE 600 /* seconds that a superseded token stays good */
 
 /* ---- event.c */
@@ -96,7 +95,6 @@ void machine_take(struct stmt *s, struct machine *ret);
 /* All rows of a statement without parameters that selects machines; *ret is malloc'ed. */
 int machines_of(struct catalog *c, enum statement which, struct machine **ret, size_t *ret_count,
                 struct err *e) must_check;
-void machine_object(const struct mac *m, char ret[OBJECT_SIZE]); /* "machine 52:54:…" */
 /* ERR_STATE, naming who has it, when a machine has the name or the MAC. */
 int machine_refuse_name(struct catalog *c, const char *name, struct err *e) must_check;
 int machine_refuse_mac(struct catalog *c, const struct mac *mac, struct err *e) must_check;

@@ -226,7 +226,7 @@ int script_waiting_fetched(struct catalog *c, int64_t id, const struct in6_addr 
 {
     struct boot b;
     int64_t request;
-    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE], peer[IP_TEXT_SIZE];
+    char actor[OBJECT_SIZE], peer[IP_TEXT_SIZE];
     cleanup(tx) struct catalog *tx = NULL;
     if (tx_begin(c, &tx, e) < 0 || boot_get(c, id, &b, e) < 0)
         return -1;
@@ -239,7 +239,7 @@ int script_waiting_fetched(struct catalog *c, int64_t id, const struct in6_addr 
     int pending = reset_pending(c, id, e);
     if (pending != 0)
         return pending < 0 ? -1 : 0;
-    snprintf(actor, sizeof actor, "machine %s", mac_format(&b.machine, mac));
+    machine_object(&b.machine, actor);
     format_ip(address, peer);
     if (insert(c, actor, REQUEST_RESET, id, &b.machine, peer, &request, e) < 0)
         return -1;

@@ -176,8 +176,8 @@ static int machine_is_done(struct handle *h, struct err *e)
     if (h->admin)
         return err_set(e, ERR_DENIED, "'done' is the machine's own word; try: labboot boot end %s",
                        h->machine.name);
-    char actor[NAME_SIZE], mac[MAC_TEXT_SIZE];
-    snprintf(actor, sizeof actor, "machine %s", mac_format(&h->machine.mac, mac));
+    char actor[OBJECT_SIZE];
+    machine_object(&h->machine.mac, actor);
     pthread_mutex_lock(&h->server->binding);
     int64_t boot = h->session->boot.id;
     int r = 0;
